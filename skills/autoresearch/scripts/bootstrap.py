@@ -1,0 +1,110 @@
+"""Getting the command line to start on a bare `python3`: find its packages, or move to where they are.
+
+Standard library only, and old enough syntax to say something useful on any Python 3. In this order:
+packages importable -> go on; a private environment made earlier; `uv`; a private environment made now with pip from the
+versions in the entry file's header; else one line that names the command to type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+MODULES = ("click", "yaml", "git", "filelock", "psutil")
+OLDEST = (3, 10)
+MARK = "AUTORESEARCH_BOOTSTRAPPED"
+# What a helper environment changes and a training run must not see.
+RESTORE = ("PATH", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT")
+
+
+def pins(entry: Path) -> list[str]:
+    """The pinned packages of the PEP 723 header, the only place where they stand."""
+    header = entry.read_text(encoding="utf-8").split("# ///")[1]
+    return re.findall(r'"([A-Za-z0-9_.-]+==[^"]+)"', header)
+
+
+def start(entry: Path, argv: list[str]) -> None:
+    """Return when this Python can run the command line; otherwise replace the process by one that can."""
+    if sys.version_info >= OLDEST and all(importlib.util.find_spec(name) for name in MODULES):
+        return
+    wanted = pins(entry)
+    if os.environ.get(MARK):
+        raise SystemExit(_one_line("its environment is damaged", wanted))
+    os.environ[MARK] = "1"
+    os.environ["AUTORESEARCH_CALLER"] = json.dumps({name: os.environ.get(name) for name in RESTORE})
+    private = _cache() / (
+        "env-" + hashlib.sha256(repr((wanted, sys.version_info[:2])).encode()).hexdigest()[:16]
+    )
+    if not (private / "ready").exists() and not _uv(entry, argv, private):
+        _make(private, wanted)
+    python = private / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    os.execv(python, [str(python), str(entry), *argv])
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autoresearch"
+
+
+def _uv(entry: Path, argv: list[str], private: Path) -> bool:
+    """Become `uv run --script` when uv is there and can get the packages; False otherwise."""
+    uv = shutil.which("uv")
+    if not uv:
+        return False
+    command = [uv, "run", "--quiet", "--no-project", "--script", str(entry)]
+    known = private.with_name(private.name + ".uv")
+    if not known.exists():
+        probe = subprocess.run([*command, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if probe.returncode:
+            return False
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.touch()
+    return _become(uv, [*command, *argv])
+
+
+def _become(program: str, argv: list[str]) -> NoReturn:
+    os.execv(program, argv)
+
+
+def _make(private: Path, wanted: list[str]) -> None:
+    """Make the private environment beside its place and move it there whole: a crash leaves no half one."""
+    if sys.version_info < OLDEST:
+        newer = next((found for v in range(14, 9, -1) if (found := shutil.which(f"python3.{v}"))), None)
+        if newer:
+            os.environ.pop(MARK)
+            os.execv(newer, [newer, *sys.argv])
+        seen = ".".join(map(str, sys.version_info[:2]))
+        raise SystemExit(
+            f"autoresearch needs Python 3.10 or newer, this is {seen}: install one, or install uv"
+        )
+    print(f"autoresearch: making its environment in {private}, once", file=sys.stderr)
+    building = private.with_name(f"{private.name}.{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "venv", str(building)], check=True, capture_output=True)
+        python = building / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
+        subprocess.run(pip, check=True, capture_output=True)
+        (building / "ready").touch()
+        if not private.exists():
+            building.rename(private)
+    except OSError as error:
+        raise SystemExit(_one_line(str(error), wanted)) from None
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or error.stdout or b"").decode("utf-8", "replace").strip().splitlines()
+        raise SystemExit(_one_line(said[-1][:200] if said else "no message", wanted)) from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _one_line(problem: str, wanted: list[str]) -> str:
+    command = f"{sys.executable} -m pip install {' '.join(wanted)}"
+    return f"autoresearch cannot start ({problem}); type: {command}"

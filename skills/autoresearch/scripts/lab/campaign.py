@@ -1,0 +1,100 @@
+"""One project folder with a campaign: its files, locks, settings, journal and git side, opened together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from lab.errors import CONFIG, LabError
+from lab.journal import Journal
+from lab.locks import hold
+from lab.model import HOME, Run, State
+from lab.runners.base import Runner
+from lab.settings import FILE_NAME, Settings, load
+from lab.workspace import Workspace
+
+FIRST_SEED = 42  # the seeds of every candidate are 42, 43, 44, ...: the same list, so that runs pair
+
+
+class Lab:
+    """The folder `root`. Reading needs no lock; `changing` gives the right to write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home = root / HOME
+        self.journal = Journal(self.home / "journal.jsonl")
+
+    @classmethod
+    def find(cls, start: Path) -> Lab:
+        """Open the campaign of `start` or of the nearest folder above it."""
+        start = Path(os.path.realpath(start))
+        for folder in (start, *start.parents):
+            if (folder / HOME / "journal.jsonl").exists():
+                return cls(folder)
+        raise LabError(f"no campaign in {start} or above", "run `init --tag TAG` in the project's folder")
+
+    @property
+    def state(self) -> State:
+        """The state as last loaded."""
+        return self.journal.state
+
+    @cached_property
+    def settings(self) -> Settings:
+        """autoresearch.yaml, refused when it no longer measures what the campaign began with."""
+        settings = load(self.root / FILE_NAME)
+        for name, value in self.state.frozen.items():
+            if settings.frozen.get(name, value) != value:
+                raise LabError(
+                    f"{FILE_NAME}: {name} is {settings.frozen[name]!r}, the campaign began with {value!r}",
+                    "results before and after cannot be compared: put it back, or `finish` and `init` anew",
+                    CONFIG,
+                )
+        return settings
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The git side."""
+        return Workspace(self.root, self.home)
+
+    @cached_property
+    def runner(self) -> Runner:
+        """What executes runs."""
+        from lab.runners.catalog import runner
+
+        return runner(self.settings.runner)
+
+    def read(self) -> State:
+        """Load the present without a lock."""
+        return self.journal.load()
+
+    @contextmanager
+    def changing(self, verb: str, wait_seconds: float = 20) -> Iterator[State]:
+        """Hold the state lock with the journal freshly loaded."""
+        with hold(self.home / "state.lock", verb, wait_seconds):
+            yield self.journal.load()
+            self.journal.save_snapshot()
+
+    @contextmanager
+    def alone(self, verb: str) -> Iterator[None]:
+        """Be the only agent at work in this checkout, or leave with exit code 8."""
+        with hold(self.home / "agent.lock", verb):
+            yield
+
+    def run_dir(self, run: Run) -> Path:
+        """Where a run's log and result lie."""
+        return self.home / "runs" / run.id
+
+    def tree_dir(self, run: Run) -> Path:
+        """Where the run's export of the commit lies."""
+        return self.home / "worktrees" / run.id
+
+    def ref(self, number: int) -> str:
+        """The ref that keeps candidate `number` alive."""
+        return f"refs/autoresearch/{self.state.tag}/{number}"
+
+    def seed(self, index: int) -> int | None:
+        """The seed of the run number `index` (from 0) of any candidate."""
+        return FIRST_SEED + index if self.settings.seeded else None

@@ -1,0 +1,125 @@
+"""What `init` can see for itself in a project folder: the script, the metric, the seed, what to protect."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import CONFIG, LabError
+from lab.settings import METRIC_NAME, Settings, kill_after_default
+
+SCRIPTS = ("train.py", "main.py", "run.py")
+# A printed summary line in the source: print(f"val_bpb:   {x:.6f}") or "METRIC name={x}".
+PRINTED = re.compile(r"""["'](?:METRIC )?([A-Za-z_][A-Za-z0-9_]*)\s*[:=]\s*(?:\{|%|["']\s*,)""")
+LOWER = re.compile(r"loss|bpb|ppl|perplex|error|err\b|rmse|mse|mae|nll|seconds|latency|runtime|wer|cer|fid")
+HIGHER = re.compile(r"acc|f1|auc|score|reward|r2|map\b|bleu|rouge|iou|throughput|precision|recall|return")
+HELD_OUT = re.compile(r"val|valid|test|eval|dev|heldout")
+SEED_ENV = re.compile(r"""environ(?:\.get\(|\[)\s*["'](\w*SEED\w*)["']|getenv\(\s*["'](\w*SEED\w*)["']""")
+SEED_ARG = re.compile(r"""["'](--(?:random[-_])?seed)["']""")
+TIME_BUDGET = re.compile(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", re.MULTILINE)
+SHARED = ("data", "datasets")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller of `init` said; None or () where nothing was said."""
+
+    command: str | None = None
+    metric: str | None = None
+    goal: str | None = None
+    edit: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
+    share: tuple[str, ...] = ()
+    seconds: float | None = None
+    max_experiments: int | None = None
+    max_hours: float | None = None
+
+
+def detect(root: Path, wishes: Wishes, ignored: set[str]) -> Settings:
+    """Fill what `wishes` leaves open from the files in `root`; say which flag is missing otherwise.
+
+    `ignored` holds the names of git-ignored entries of `root`: those a run only sees when shared.
+    """
+    edit = wishes.edit or (_script(root, wishes.command),)
+    protect = wishes.protect or tuple(
+        name for name in ("prepare.py",) if (root / name).exists() and name not in edit
+    )
+    text = "\n".join(_source(root / name) for name in (*edit, *protect))
+    metric = wishes.metric or _metric(text)
+    if not METRIC_NAME.fullmatch(metric):
+        raise LabError(f"--metric is {metric!r}", "write the name as the program prints it: val_loss", CONFIG)
+    seconds = wishes.seconds or _budget(text)
+    uses_uv = (root / "uv.lock").exists() and shutil.which("uv") is not None
+    command = wishes.command or (f"uv run {edit[0]}" if uses_uv else f"python {edit[0]}")
+    share = wishes.share or tuple(name for name in SHARED if name in ignored)
+    if uses_uv and ".venv" in ignored and not wishes.share:
+        share += (".venv",)
+    env, arg = SEED_ENV.search(text), SEED_ARG.search(text)
+    return Settings(
+        command=command,
+        metric=metric,
+        goal=wishes.goal or _goal(metric),
+        seconds=seconds,
+        kill_after=kill_after_default(seconds),
+        max_experiments=wishes.max_experiments,
+        max_hours=wishes.max_hours,
+        edit=edit,
+        protect=protect,
+        share=share,
+        seed_env=(env.group(1) or env.group(2)) if env else None,
+        seed_arg=arg.group(1) if arg and not env else None,
+    )
+
+
+def _script(root: Path, command: str | None) -> str:
+    named = [word for word in (command or "").split() if (root / word).is_file()]
+    if named:
+        return named[0]
+    for name in SCRIPTS:
+        if (root / name).exists():
+            return name
+    scripts = sorted(path.name for path in root.glob("*.py") if path.name != "prepare.py")
+    if len(scripts) == 1:
+        return scripts[0]
+    seen = f"found {', '.join(scripts[:6])}" if scripts else "found no Python file"
+    raise LabError(
+        f"cannot tell which script trains ({seen})", "say --command 'python FILE.py' --edit FILE.py", CONFIG
+    )
+
+
+def _metric(text: str) -> str:
+    names = list(dict.fromkeys(PRINTED.findall(text)))
+    scored = [n for n in names if LOWER.search(n.lower()) or HIGHER.search(n.lower())]
+    held_out = [n for n in scored if HELD_OUT.search(n.lower())]
+    choice = held_out or scored
+    if len(choice) == 1 or (choice and choice[0] == "val_bpb"):
+        return choice[0]
+    seen = (
+        f"the code prints {', '.join((choice or names)[:8])}"
+        if names
+        else "the code prints no `name: value` line"
+    )
+    raise LabError(f"cannot tell which number counts ({seen})", "say --metric NAME --goal min|max", CONFIG)
+
+
+def _goal(metric: str) -> str:
+    low, high = LOWER.search(metric.lower()), HIGHER.search(metric.lower())
+    if bool(low) == bool(high):
+        raise LabError(
+            f"cannot tell whether {metric} should fall or rise", "say --goal min or --goal max", CONFIG
+        )
+    return "min" if low else "max"
+
+
+def _budget(text: str) -> float:
+    found = TIME_BUDGET.search(text)
+    return float(found.group(1)) if found else Settings.seconds
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,176 @@
+"""Every check that saves a night: one function and one row in CHECKS, each with its one-line fix."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.campaign import Lab
+from lab.errors import LabError
+from lab.model import now
+from lab.runners.environment import project_environment, resolve_argv
+from lab.settings import FILE_NAME
+
+DISK_FLOOR_GB = 2.0
+RISKY_CONFIG = ("core.fsmonitor", "core.sshcommand", "core.alternaterefscommand")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: `ok` is None for a fact that is neither good nor bad."""
+
+    name: str
+    ok: bool | None
+    text: str
+    fix: str = ""
+
+
+def examine(lab: Lab) -> list[Finding]:
+    """Run every check; one that cannot run is a finding too, not an end."""
+    findings = []
+    for name, check in CHECKS.items():
+        try:
+            findings.append(check(lab))
+        except LabError as error:
+            findings.append(Finding(name, False, error.message, error.hint))
+        except OSError as error:
+            findings.append(Finding(name, False, str(error), "mend the rights or the disk"))
+    return findings
+
+
+def _python(lab: Lab) -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("helper", None, f"Python {version}, {sys.executable}")
+
+
+def _git(lab: Lab) -> Finding:
+    version = lab.workspace.run("version").decode().split()[2]
+    new = tuple(int(part) for part in version.split(".")[:2]) >= (2, 36)
+    fix = (
+        ""
+        if new
+        else "update to 2.36: older versions do not fsync objects and refs, so a power cut can lose a keep"
+    )
+    return Finding("git", new, f"version {version}, repository {lab.workspace.top}", fix)
+
+
+def _writable(lab: Lab) -> Finding:
+    """A real commit and a real ref: some sandboxes let everything but that pass."""
+    workspace = lab.workspace
+    _, head = workspace.head()
+    ref = f"refs/autoresearch-doctor/{secrets.token_hex(4)}"
+    commit = workspace.commit_tree(workspace.tree_of(head), head, "doctor", now())
+    workspace.update_ref(ref, commit, None)
+    workspace.delete_ref(ref)
+    lab.home.mkdir(exist_ok=True)
+    probe = lab.home / f"doctor.{secrets.token_hex(4)}"
+    probe.write_text("x")
+    probe.unlink()
+    return Finding("writable", True, "a commit, a ref and a file in .autoresearch could be written")
+
+
+def _config(lab: Lab) -> Finding:
+    found = lab.workspace.run("config", "--local", "--name-only", "--list").decode().lower().split()
+    risky = sorted(set(found) & set(RISKY_CONFIG))
+    return Finding(
+        "git config",
+        not risky,
+        f"{', '.join(risky)} in .git/config runs programs"
+        if risky
+        else "nothing in .git/config runs programs",
+        f"look at it: git config --local {risky[0]}" if risky else "",
+    )
+
+
+def _settings(lab: Lab) -> Finding:
+    settings = lab.settings
+    return Finding(
+        FILE_NAME,
+        True,
+        f"{settings.metric} to the {settings.goal}, {settings.seconds:g} s a run, `{settings.command}`",
+    )
+
+
+def _tracked(lab: Lab) -> Finding:
+    settings, workspace = lab.settings, lab.workspace
+    _, head = workspace.head()
+    for kind, patterns in (("edit", settings.edit), ("protect", settings.protect)):
+        missing = [p for p in patterns if not workspace.files(head, (p,))]
+        if missing:
+            fix = "commit the file, or mend the path in autoresearch.yaml"
+            return Finding("files", False, f"{kind}: {', '.join(missing)} is in no commit", fix)
+    both = set(workspace.files(head, settings.edit)) & set(workspace.files(head, settings.protect))
+    if both:
+        return Finding("files", False, f"{', '.join(sorted(both))} is in edit: and in protect:", "leave one")
+    return Finding(
+        "files", True, f"edit {', '.join(settings.edit)}; protected {', '.join(settings.protect) or 'none'}"
+    )
+
+
+def _shared(lab: Lab) -> Finding:
+    missing = [name for name in lab.settings.share if not (lab.root / name).exists()]
+    return Finding(
+        "share",
+        not missing,
+        f"{', '.join(missing)} is not there"
+        if missing
+        else f"{', '.join(lab.settings.share) or 'nothing'} shared",
+        "prepare the data, or take it out of share:" if missing else "",
+    )
+
+
+def _command(lab: Lab) -> Finding:
+    env = project_environment(os.environ, lab.root, os.environ.get("AUTORESEARCH_CALLER"))
+    _, argv = lab.settings.argv()
+    program = resolve_argv(argv, env, lab.root)[0]
+    found = shutil.which(program, path=env.get("PATH"))
+    fix = "" if found else "install it, or mend `command:`"
+    return Finding("command", bool(found), f"`{program}` is {found or 'not found'}", fix)
+
+
+def _disk(lab: Lab) -> Finding:
+    free = shutil.disk_usage(lab.root).free / 1e9
+    fix = "" if free >= DISK_FLOOR_GB else f"free some: below {DISK_FLOOR_GB:g} GB a night may not end well"
+    return Finding("disk", free >= DISK_FLOOR_GB, f"{free:.1f} GB free", fix)
+
+
+def _processes(lab: Lab) -> Finding:
+    if sys.platform.startswith("linux"):
+        return Finding("kill", True, "a run's whole process tree can be ended (subreaper)")
+    return Finding("kill", None, "without Linux's subreaper a detached grandchild may outlive its run")
+
+
+def _devices(lab: Lab) -> Finding:
+    if shutil.which("nvidia-smi"):
+        return Finding("device", None, "nvidia-smi is there; runs use what your command chooses")
+    return Finding("device", None, f"no nvidia-smi; {os.cpu_count()} CPU cores")
+
+
+def _campaign(lab: Lab) -> Finding:
+    state = lab.state
+    if not state.tag:
+        return Finding("campaign", None, "none yet: `init --tag TAG`")
+    seen = lab.workspace.read_ref(f"refs/heads/{state.branch}")
+    good = seen == state.incumbent_commit or any(True for _ in state.unsettled())
+    fix = "" if good else f"git branch -f {state.branch} {state.incumbent_commit[:7]}"
+    return Finding("campaign", good, f"{state.tag}, branch {state.branch} at {(seen or 'nothing')[:7]}", fix)
+
+
+CHECKS: dict[str, Callable[[Lab], Finding]] = {
+    "helper": _python,
+    "git": _git,
+    "writable": _writable,
+    "git config": _config,
+    FILE_NAME: _settings,
+    "files": _tracked,
+    "share": _shared,
+    "command": _command,
+    "disk": _disk,
+    "kill": _processes,
+    "device": _devices,
+    "campaign": _campaign,
+}

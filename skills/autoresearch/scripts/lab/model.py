@@ -1,0 +1,330 @@
+"""The facts of a campaign, and how one journal record changes them.
+
+The classes are mutable because `State` is rebuilt by replay on every start: ten thousand frozen
+copies would cost more than the rest of a `status` call. Only `apply` changes them.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from lab.errors import LabError
+
+SCHEMA = 1
+HOME = ".autoresearch"  # the folder in the user's project
+BASELINE = "e000"
+VERDICTS = ("keep", "discard", "crash")
+HOST_TROUBLE = ("infra", "interrupted", "killed")  # the machine's fault: repeated, never evidence
+NOT_EVIDENCE = (*HOST_TROUBLE, "cancelled")
+# Three host failures in a row mean a broken machine: a fourth attempt would only burn the night.
+HOST_FAILURES_ALLOWED = 3
+
+Record = dict[str, object]
+
+
+def now() -> str:
+    """The present as ISO text with zone, to the millisecond."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+@dataclass
+class Run:
+    """One execution of a candidate with one seed; `outcome` is None while it has not ended."""
+
+    id: str
+    seed: int | None
+    nonce: str
+    commit: str
+    outcome: str | None = None
+    metric: float | None = None
+    seconds: float | None = None
+    memory_gb: float | None = None
+    kind: str | None = None  # class of crash: oom, error, timeout, not_finite, no_metric, ...
+    detail: str = ""
+    line: str = ""
+    where: str | None = None
+    exit_code: int | None = None
+    values: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the number is evidence: a clean end with exactly one finite metric."""
+        return self.outcome == "ok" and self.metric is not None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the end speaks against the candidate (and not against the machine)."""
+        return self.outcome is not None and not self.counts and self.outcome not in NOT_EVIDENCE
+
+    def as_json(self) -> Record:
+        """Return the fields the contract promises for `runs`."""
+        return {
+            "id": self.id,
+            "seed": self.seed,
+            "metric": self.metric if self.counts else None,
+            "seconds": self.seconds,
+            "outcome": self.outcome or "running",
+        }
+
+
+@dataclass
+class Experiment:
+    """One hypothesis: a candidate commit, its runs and, once known, its verdict."""
+
+    id: str
+    commit: str
+    tree: str
+    parent: str
+    hypothesis: str
+    at: str
+    because: str = ""
+    expect: str = ""
+    idea: str = ""
+    args: str = ""
+    retry_of: str = ""
+    files: list[str] = field(default_factory=list)
+    added: int = 0
+    removed: int = 0
+    left_out: list[str] = field(default_factory=list)
+    repeats: int = 1  # runs asked for beforehand: the baseline's
+    host_failures: int = 0  # in a row, since the last clean run or `resume`
+    runs: list[Run] = field(default_factory=list)
+    verdict: str | None = None
+    verdict_at: str = ""
+    reason: str = ""
+    metric: float | None = None
+    memory_gb: float | None = None
+    gain: float | None = None
+    sigma: float | None = None
+    p: float | None = None
+    interval: list[float] | None = None
+    against: str = ""  # the incumbent's id at the verdict
+    settled: bool = False  # branch, note, working tree and results.tsv follow the verdict
+
+    @property
+    def number(self) -> int:
+        """The n of e012."""
+        return int(self.id[1:])
+
+    @property
+    def good_runs(self) -> list[Run]:
+        """Runs of the present commit whose number is evidence."""
+        return [run for run in self.runs if run.counts and run.commit == self.commit]
+
+    @property
+    def open_run(self) -> Run | None:
+        """The run that was started and has not ended."""
+        return next((run for run in reversed(self.runs) if run.outcome is None), None)
+
+    @property
+    def status(self) -> str:
+        """`queued`, `running` or `done`."""
+        if self.verdict:
+            return "done"
+        return "running" if self.open_run else "queued"
+
+
+@dataclass
+class State:
+    """The present of a campaign: what replay of its journal gives."""
+
+    tag: str = ""
+    branch: str = ""
+    base: str = ""  # the commit the campaign started from
+    head: str = ""  # what HEAD was then, for the words of `finish`
+    started: str = ""
+    frozen: dict[str, object] = field(default_factory=dict)  # settings every comparison rests on
+    experiments: dict[str, Experiment] = field(default_factory=dict)
+    incumbent_id: str = ""
+    tree_at: str = ""  # the commit whose `edit:` files the working tree stands on
+    accepted: dict[str, str] = field(default_factory=dict)  # path -> hash of edits left out on purpose
+    stopped: str = ""  # the reason no new run starts, or ""
+    finished: str = ""
+    seq: int = 0
+
+    @property
+    def incumbent(self) -> Experiment | None:
+        """The experiment to beat; None before the baseline is measured."""
+        return self.experiments.get(self.incumbent_id)
+
+    @property
+    def incumbent_commit(self) -> str:
+        """The commit to beat; the start while there is no baseline yet."""
+        return self.incumbent.commit if self.incumbent else self.base
+
+    @property
+    def baseline(self) -> Experiment | None:
+        """The unchanged start."""
+        return self.experiments.get(BASELINE)
+
+    def open(self) -> Iterator[Experiment]:
+        """Experiments without a verdict, oldest first."""
+        return (e for e in self.experiments.values() if e.verdict is None)
+
+    def unsettled(self) -> Iterator[Experiment]:
+        """Experiments whose verdict has not reached branch, note, tree and views."""
+        return (e for e in self.experiments.values() if e.verdict and not e.settled)
+
+    def counts(self) -> dict[str, int]:
+        """How many experiments have each verdict, and how many have none yet (`open`)."""
+        counts = dict.fromkeys((*VERDICTS, "open"), 0)
+        for experiment in self.experiments.values():
+            counts[experiment.verdict or "open"] += 1
+        return counts
+
+    def get(self, name: str) -> Experiment:
+        """Return the experiment called `name` (`e012`, `12`, `best`, `last`), or say which exist."""
+        if name in ("best", "incumbent") and self.incumbent:
+            return self.incumbent
+        known = list(self.experiments)
+        if name == "last" and known:
+            return self.experiments[known[-1]]
+        wanted = f"e{int(name):03d}" if name.isascii() and name.isdigit() else name.split(".")[0]
+        if wanted not in self.experiments:
+            seen = f"{known[0]} to {known[-1]}" if known else "none yet"
+            raise LabError(f"there is no experiment {name!r}", f"known: {seen}; `log` lists them")
+        return self.experiments[wanted]
+
+    def next_id(self) -> str:
+        """The id of the next candidate; e000 is the baseline's."""
+        numbers = [e.number for e in self.experiments.values()]
+        return f"e{max(numbers, default=0) + 1:03d}"
+
+
+def apply(state: State, record: Record) -> None:
+    """Change `state` by one journal record; a record nobody knows is a newer release's."""
+    event = record.get("event")
+    change = CHANGES.get(str(event))
+    if change is None:
+        raise LabError(
+            f"journal record {record.get('seq')} has the event {event!r}, which this release does not know",
+            "a newer release wrote it: update the skill (`npx skills update`)",
+        )
+    change(state, record)
+    state.seq = int(str(record.get("seq", state.seq + 1)))
+
+
+def _fields(record: Record, *leave: str) -> dict[str, object]:
+    return {k: v for k, v in record.items() if k not in {"schema", "at", "event", "seq", *leave}}
+
+
+def _experiment(state: State, record: Record) -> Experiment:
+    return state.experiments[str(record["experiment"])]
+
+
+def _campaign_started(state: State, record: Record) -> None:
+    for name, value in _fields(record).items():
+        setattr(state, name, value)
+    state.started = str(record["at"])
+    state.tree_at = state.base
+
+
+def _proposed(state: State, record: Record) -> None:
+    fields = _fields(record, "experiment")
+    experiment = Experiment(id=str(record["experiment"]), at=str(record["at"]), **fields)  # type: ignore[arg-type]
+    state.experiments[experiment.id] = experiment
+    state.tree_at = experiment.commit
+
+
+def _rebased(state: State, record: Record) -> None:
+    experiment = _experiment(state, record)
+    for name in ("commit", "tree", "parent"):
+        setattr(experiment, name, str(record[name]))
+
+
+def _reopened(state: State, record: Record) -> None:
+    experiment = _experiment(state, record)
+    experiment.verdict, experiment.settled, experiment.reason = None, False, ""
+    experiment.repeats = int(str(record["repeats"]))
+    experiment.host_failures = 0
+    for run in experiment.runs:
+        if run.failed:
+            run.outcome = "cancelled"  # the failure that the reopening sets aside
+
+
+def _run_started(state: State, record: Record) -> None:
+    fields = _fields(record, "experiment", "run")
+    _experiment(state, record).runs.append(Run(id=str(record["run"]), **fields))  # type: ignore[arg-type]
+
+
+def _run_ended(state: State, record: Record) -> None:
+    experiment = _experiment(state, record)
+    run = next(r for r in experiment.runs if r.id == record["run"])
+    for name, value in _fields(record, "experiment", "run").items():
+        setattr(run, name, value)
+    if run.outcome in HOST_TROUBLE:
+        experiment.host_failures += 1
+    elif run.counts:
+        experiment.host_failures = 0
+
+
+def _verdict(state: State, record: Record) -> None:
+    experiment = _experiment(state, record)
+    for name, value in _fields(record, "experiment").items():
+        setattr(experiment, name, value)
+    experiment.verdict_at = str(record["at"])
+    experiment.settled = False
+    if experiment.verdict == "keep":
+        state.incumbent_id = experiment.id
+
+
+def _settled(state: State, record: Record) -> None:
+    _experiment(state, record).settled = True
+
+
+def _tree(state: State, record: Record) -> None:
+    state.tree_at = str(record["commit"])
+
+
+def _accepted(state: State, record: Record) -> None:
+    state.accepted.update({str(k): str(v) for k, v in dict(record["files"]).items()})  # type: ignore[call-overload]
+
+
+def _stopped(state: State, record: Record) -> None:
+    state.stopped = str(record["reason"])
+
+
+def _resumed(state: State, record: Record) -> None:
+    state.stopped = ""
+    for experiment in state.experiments.values():
+        experiment.host_failures = 0
+
+
+def _finished(state: State, record: Record) -> None:
+    state.finished = str(record["at"])
+
+
+CHANGES = {
+    "campaign_started": _campaign_started,
+    "proposed": _proposed,
+    "rebased": _rebased,
+    "reopened": _reopened,
+    "run_started": _run_started,
+    "run_ended": _run_ended,
+    "verdict": _verdict,
+    "settled": _settled,
+    "tree": _tree,
+    "accepted": _accepted,
+    "stopped": _stopped,
+    "resumed": _resumed,
+    "finished": _finished,
+}
+
+
+def replay(records: Iterable[Record], state: State | None = None) -> State:
+    """Apply `records` in order to `state` (a new one by default) and return it."""
+    state = state or State()
+    for record in records:
+        apply(state, record)
+    return state
+
+
+def thaw(data: dict[str, object]) -> State:
+    """Rebuild a `State` from `json.loads(json.dumps(state, default=vars))`."""
+    experiments: dict[str, Experiment] = {}
+    for key, row in dict(data.pop("experiments")).items():  # type: ignore[call-overload]
+        row["runs"] = [Run(**run) for run in row["runs"]]
+        experiments[key] = Experiment(**row)
+    return State(experiments=experiments, **data)  # type: ignore[arg-type]

@@ -1,0 +1,398 @@
+"""autoresearch.yaml: read with the line of every value, checked against one table, and written by `init`.
+
+Every scalar is read as the text that stands in the file and converted by the table, so that YAML's own
+guesses (`no` is false, `3e-4` is text, `12e4567` is a number) never reach a setting.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lab.errors import CONFIG, LabError
+
+FILE_NAME = "autoresearch.yaml"
+TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,63}")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+GOALS = {"min": "min", "lower": "min", "minimize": "min", "max": "max", "higher": "max", "maximize": "max"}
+SHELL_SIGNS = re.compile(r"[|&;<>`]|\$\(")
+UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything autoresearch.yaml says, with defaults filled in. Times are in seconds."""
+
+    command: str
+    metric: str
+    goal: str  # min or max
+    take: str = "only"  # only: a metric printed twice with different values is a crash; last: the last counts
+    pattern: str | None = None
+    seconds: float = 300.0
+    kill_after: float = 600.0
+    max_experiments: int | None = None
+    max_hours: float | None = None
+    edit: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
+    share: tuple[str, ...] = ()
+    seed_env: str | None = None
+    seed_arg: str | None = None
+    confidence: float = 0.95
+    min_effect: float | None = None
+    max_runs: int = 3
+    runner: str = "local"
+    mode: str = "autonomous"
+    ideas_inbox: str | None = None
+    notify: tuple[str, ...] = ()
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the tool can choose a run's seed."""
+        return bool(self.seed_env or self.seed_arg)
+
+    @property
+    def frozen(self) -> dict[str, object]:
+        """What must stay the same for two results to be comparable."""
+        return {
+            "command": self.command,
+            "metric": self.metric,
+            "goal": self.goal,
+            "take": self.take,
+            "pattern": self.pattern,
+            "seconds": self.seconds,
+            "protect": list(self.protect),
+            "seed_env": self.seed_env,
+            "seed_arg": self.seed_arg,
+        }
+
+    def argv(self) -> tuple[dict[str, str], list[str]]:
+        """Split `command` into leading NAME=value settings and the program with its arguments."""
+        words = shlex.split(self.command)
+        env: dict[str, str] = {}
+        while words and re.match(r"[A-Za-z_][A-Za-z0-9_]*=", words[0]):
+            name, value = words.pop(0).split("=", 1)
+            env[name] = value
+        return env, words
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands, for errors."""
+
+    file: str
+    line: int
+    key: str
+
+    def error(self, problem: str, hint: str) -> LabError:
+        """Build the error that names file, line and key."""
+        return LabError(f"{self.file}:{self.line}: {self.key} {problem}", hint, CONFIG)
+
+
+Convert = Callable[[yaml.Node, Place], object]
+
+
+def seconds_of(text: str) -> float | None:
+    """Read `300`, `90s`, `5m`, `1h30m` as seconds; None when it is no duration."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    if not parts or re.sub(r"[\d.smhd\s]", "", text) or (len(parts) > 1 and any(not u for _, u in parts)):
+        return None
+    total = sum(float(number) * UNIT_SECONDS[unit] for number, unit in parts)
+    return total if math.isfinite(total) else None
+
+
+def _text(node: yaml.Node, place: Place) -> str:
+    if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
+        raise place.error(f"is {_shown(node)}", "write one line of text")
+    return str(node.value)
+
+
+def _optional_text(node: yaml.Node, place: Place) -> str | None:
+    return None if _is_none(node) else _text(node, place)
+
+
+def _seconds(node: yaml.Node, place: Place) -> float:
+    value = seconds_of(_text(node, place))
+    if not value:
+        raise place.error(f"is {_shown(node)}, not a time", "write seconds or 90s, 5m, 1h30m")
+    return value
+
+
+def _hours(node: yaml.Node, place: Place) -> float | None:
+    return None if _is_none(node) else _number(node, place)
+
+
+def _number(node: yaml.Node, place: Place) -> float:
+    try:
+        value = float(_text(node, place))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or "_" in _text(node, place):
+        raise place.error(f"is {_shown(node)}, not a number", "write a number such as 0.001 or 3e-4")
+    return value
+
+
+def _auto_number(node: yaml.Node, place: Place) -> float | None:
+    return None if isinstance(node, yaml.ScalarNode) and node.value == "auto" else _number(node, place)
+
+
+def _count(node: yaml.Node, place: Place) -> int | None:
+    if _is_none(node):
+        return None
+    value = _number(node, place)
+    if value != int(value) or value < 1:
+        raise place.error(f"is {_shown(node)}", "write a whole number, at least 1")
+    return int(value)
+
+
+def _confidence(node: yaml.Node, place: Place) -> float:
+    value = _number(node, place)
+    if not 0.5 <= value < 1:
+        raise place.error(f"is {_shown(node)}", "write a share between 0.5 and 0.999, such as 0.95")
+    return value
+
+
+def _runs(node: yaml.Node, place: Place) -> int:
+    value = _count(node, place)
+    if value is None or value > 20:
+        raise place.error(f"is {_shown(node)}", "write a whole number from 1 to 20")
+    return value
+
+
+def _list(node: yaml.Node, place: Place) -> tuple[str, ...]:
+    if _is_none(node):
+        return ()
+    if isinstance(node, yaml.ScalarNode):
+        return (_text(node, place),)
+    if not isinstance(node, yaml.SequenceNode):
+        raise place.error(f"is {_shown(node)}", "write a list such as [train.py]")
+    return tuple(_text(item, place) for item in node.value)
+
+
+def _paths(node: yaml.Node, place: Place) -> tuple[str, ...]:
+    paths = _list(node, place)
+    for path in paths:
+        if path.startswith(("/", "~", ":")) or ".." in Path(path).parts or "\0" in path:
+            raise place.error(f"names {path!r}", "write paths inside the project, relative to this file")
+    return tuple(path.removeprefix("./").rstrip("/") or "." for path in paths)
+
+
+def _goal(node: yaml.Node, place: Place) -> str:
+    value = _text(node, place)
+    if value not in GOALS:
+        close = difflib.get_close_matches(value, GOALS, 1)
+        hint = f"did you mean {close[0]}? Write min or max" if close else "write min or max"
+        raise place.error(f"is {value!r}", hint)
+    return GOALS[value]
+
+
+def _one_of(*allowed: str) -> Convert:
+    def convert(node: yaml.Node, place: Place) -> str:
+        value = _text(node, place)
+        if value not in allowed:
+            raise place.error(f"is {value!r}", f"write {' or '.join(allowed)}")
+        return value
+
+    return convert
+
+
+def _matching(pattern: re.Pattern[str], hint: str) -> Convert:
+    def convert(node: yaml.Node, place: Place) -> str:
+        value = _text(node, place)
+        if not pattern.fullmatch(value):
+            raise place.error(f"is {value!r}", hint)
+        return value
+
+    return convert
+
+
+def _command(node: yaml.Node, place: Place) -> str:
+    value = _text(node, place)
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise place.error(f"cannot be split into words ({error})", "close every quote") from error
+    if any(SHELL_SIGNS.search(word) for word in words) and words[0] not in ("bash", "sh"):
+        raise place.error(f"is {value!r}, which needs a shell", f"write: bash -c {shlex.quote(value)}")
+    return value
+
+
+def _pattern(node: yaml.Node, place: Place) -> str | None:
+    if _is_none(node):
+        return None
+    try:
+        groups = re.compile(_text(node, place)).groups
+    except re.error as error:
+        raise place.error(f"is not a regular expression ({error})", "mend it") from error
+    if groups != 1:
+        raise place.error(f"has {groups} groups", "put one ( ) around the number")
+    return _text(node, place)
+
+
+def _slots(node: yaml.Node, place: Place) -> None:
+    if _text(node, place) not in ("auto", "1"):
+        raise place.error(f"is {_shown(node)}", "write auto: this release runs one experiment at a time")
+
+
+def _is_none(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.value in ("", "~", "null", "none")
+
+
+def _shown(node: yaml.Node) -> str:
+    return repr(node.value) if isinstance(node, yaml.ScalarNode) else f"a {node.id}"
+
+
+# Every key of the file: its place there, the field it fills (or None: only checked), its conversion.
+TABLE: dict[str, tuple[str | None, Convert]] = {
+    "command": ("command", _command),
+    "metric.name": ("metric", _matching(METRIC_NAME, "write the name as the program prints it: val_loss")),
+    "metric.goal": ("goal", _goal),
+    "metric.take": ("take", _one_of("only", "last")),
+    "metric.pattern": ("pattern", _pattern),
+    "budget.seconds": ("seconds", _seconds),
+    "budget.kill_after": ("kill_after", _seconds),
+    "budget.experiments": ("max_experiments", _count),
+    "budget.hours": ("max_hours", _hours),
+    "edit": ("edit", _paths),
+    "protect": ("protect", _paths),
+    "share": ("share", _paths),
+    "seed.env": ("seed_env", _matching(ENV_NAME, "write the name of an environment variable: SEED")),
+    "seed.arg": ("seed_arg", _text),
+    "decision.method": (None, _one_of("paired")),
+    "decision.confidence": ("confidence", _confidence),
+    "decision.min_effect": ("min_effect", _auto_number),
+    "decision.max_runs": ("max_runs", _runs),
+    "runner.kind": ("runner", _one_of("local")),
+    "runner.slots": (None, _slots),
+    "mode": ("mode", _one_of("autonomous", "collaborative")),
+    "ideas.inbox": ("ideas_inbox", _optional_text),
+    "notify": ("notify", _list),
+}
+SECTIONS = {key.split(".")[0] for key in TABLE if "." in key}
+REQUIRED = ("command", "metric.name", "metric.goal", "edit")
+
+
+def kill_after_default(seconds: float) -> float:
+    """When the supervisor ends a run that has no `kill_after`: twice the budget, but two minutes of slack."""
+    return max(2 * seconds, seconds + 120)
+
+
+def load(path: Path) -> Settings:
+    """Read and check the file; every fault names file, line, value and the way out (exit code 3)."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        raise LabError(f"{path} is not there", "run `init --tag TAG` first") from None
+    except yaml.YAMLError as error:
+        raise LabError(
+            f"{path.name} is not YAML: {_yaml_problem(error)}", "mend that line", CONFIG
+        ) from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise LabError(f"{path.name} cannot be read: {error}", "save it as UTF-8 text", CONFIG) from error
+    if not isinstance(root, yaml.MappingNode):
+        raise LabError(f"{path.name} holds no settings", "run `init`, or write `command: ...`", CONFIG)
+    found: dict[str, object] = {}
+    _walk(root, "", path.name, found)
+    missing = [key for key in REQUIRED if TABLE[key][0] not in found]
+    if missing:
+        raise LabError(f"{path.name} lacks {', '.join(missing)}", "add it, or run `init`", CONFIG)
+    seconds = float(str(found.setdefault("seconds", Settings.seconds)))
+    found.setdefault("kill_after", kill_after_default(seconds))
+    if float(str(found["kill_after"])) < seconds:
+        raise LabError(
+            f"{path.name}: budget.kill_after ({found['kill_after']:g} s) is below seconds ({seconds:g} s)",
+            "give a run time for its own budget, start-up and evaluation",
+            CONFIG,
+        )
+    if found.get("seed_env") and found.get("seed_arg"):
+        raise LabError(f"{path.name}: seed has both env and arg", "leave one", CONFIG)
+    return Settings(**found)  # type: ignore[arg-type]
+
+
+def _walk(node: yaml.MappingNode, prefix: str, file: str, found: dict[str, object]) -> None:
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        key = f"{prefix}{key_node.value}"
+        place = Place(file, key_node.start_mark.line + 1, key)
+        if key in seen:
+            raise place.error("stands twice", "leave one")
+        seen.add(key)
+        if key in SECTIONS:
+            if isinstance(value_node, yaml.MappingNode):
+                _walk(value_node, f"{key}.", file, found)
+            elif not _is_none(value_node):
+                names = ", ".join(k.split(".")[1] for k in TABLE if k.startswith(f"{key}."))
+                raise place.error(f"is {_shown(value_node)}", f"write {key}: {{...}} with {names}")
+        elif key in TABLE:
+            field, convert = TABLE[key]
+            value = convert(value_node, place)
+            if field:
+                found[field] = value
+        else:
+            raise _unknown(place, prefix)
+
+
+def _unknown(place: Place, prefix: str) -> LabError:
+    allowed = [k for k in (*TABLE, *SECTIONS) if k.startswith(prefix)]
+    allowed = sorted({k[len(prefix) :].split(".")[0] for k in allowed})
+    close = difflib.get_close_matches(place.key[len(prefix) :], allowed, 1)
+    hint = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(allowed)}"
+    return place.error("is not a setting", hint)
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+def render(settings: Settings) -> str:
+    """Write `settings` as the text of autoresearch.yaml, one comment per key that is not plain."""
+
+    def flow(value: object) -> str:
+        text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+        return text.removesuffix("...\n").strip()
+
+    def number(value: float) -> str:
+        return f"{value:g}" if value < 1e6 else str(int(value))
+
+    metric = {"name": settings.metric, "goal": settings.goal}
+    if settings.take != "only":
+        metric["take"] = settings.take
+    if settings.pattern:
+        metric["pattern"] = settings.pattern
+    budget = f"seconds: {number(settings.seconds)}, kill_after: {number(settings.kill_after)}"
+    if settings.max_experiments:
+        budget += f", experiments: {settings.max_experiments}"
+    if settings.max_hours:
+        budget += f", hours: {number(settings.max_hours)}"
+    seed = "none"
+    if settings.seed_env:
+        seed = flow({"env": settings.seed_env})
+    elif settings.seed_arg:
+        seed = flow({"arg": settings.seed_arg})
+    effect = "auto" if settings.min_effect is None else number(settings.min_effect)
+    lines = [
+        (f"command: {flow(settings.command)}", "runs in an export of the candidate commit"),
+        (f"metric: {flow(metric)}", "as the program prints it: `name: value`"),
+        (f"budget: {{{budget}}}", "the program's own budget; when the supervisor ends it"),
+        (f"edit: {flow(list(settings.edit))}", "what a candidate may change"),
+        (f"protect: {flow(list(settings.protect))}", "hash-checked before and after every run"),
+        (f"share: {flow(list(settings.share))}", "git-ignored paths a run sees by link"),
+        (f"seed: {seed}", "or {env: SEED}, {arg: --seed}; none: repeats measure run noise only"),
+        (
+            f"decision: {{method: paired, confidence: {settings.confidence:g}, min_effect: {effect}, "
+            f"max_runs: {settings.max_runs}}}",
+            "",
+        ),
+        (f"runner: {{kind: {settings.runner}, slots: auto}}", ""),
+        (f"mode: {settings.mode}", ""),
+    ]
+    return "".join(f"{text:<58}# {why}\n" if why else f"{text}\n" for text, why in lines)

@@ -1,0 +1,134 @@
+"""Beginning and ending a campaign: what `init` makes and what `finish` leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from lab import views
+from lab.atomic import write_atomic
+from lab.campaign import Lab
+from lab.detect import Wishes, detect
+from lab.errors import CONFIG, LabError
+from lab.loop import catch_up
+from lab.model import HOME
+from lab.settings import FILE_NAME, Settings, load, render
+from lab.steps import step
+
+EXCLUDED = (f"/{HOME}/", "/results.tsv")
+
+
+def begin(lab: Lab, tag: str, wishes: Wishes) -> list[str]:
+    """Write the settings, the branch and the first journal record; return what to tell.
+
+    Raises `LabError` (4) on a dirty tree, an existing branch or a campaign that is not finished.
+    """
+    workspace = lab.workspace
+    name, base = workspace.head()
+    branch = f"autoresearch/{tag}"
+    _refuse_if_taken(lab, tag, branch)
+    dirty = [path for path in workspace.dirty() if path != f"{workspace.prefix}{FILE_NAME}"]
+    if dirty:
+        shown = ", ".join(dirty[:5]) + (f" and {len(dirty) - 5} more" if len(dirty) > 5 else "")
+        raise LabError(
+            f"the working tree is dirty: {shown}", "commit these changes (or put them on a branch) first"
+        )
+    settings, told = _settings(lab, wishes)
+    _check_files(lab, base, settings)
+    workspace.exclude([f"/{workspace.prefix}{line[1:]}" for line in EXCLUDED])
+    step("init.excluded")
+    with lab.changing("init"):
+        lab.journal.append(
+            "campaign_started",
+            tag=tag,
+            branch=branch,
+            base=base,
+            head=name or base,
+            frozen=settings.frozen,
+        )
+        workspace.update_ref(f"refs/heads/{branch}", base, None)
+        views.write_results(lab.root / "results.tsv", lab.state, settings.metric)
+    return told
+
+
+def _refuse_if_taken(lab: Lab, tag: str, branch: str) -> None:
+    state = lab.read()
+    if state.tag and not state.finished:
+        if state.tag == tag:
+            raise LabError(f"campaign {tag} is already there", "`status` says where it stands")
+        raise LabError(f"campaign {state.tag} is not finished", "`finish` it first, or use another clone")
+    if lab.workspace.read_ref(f"refs/heads/{branch}"):
+        raise LabError(f"branch {branch} exists", "choose another --tag")
+    if lab.workspace.run("for-each-ref", "--count=1", f"refs/autoresearch/{tag}/"):
+        raise LabError(f"candidates of an earlier campaign {tag} exist", "choose another --tag")
+    if state.finished:
+        _archive(lab, state.tag)
+
+
+def _archive(lab: Lab, tag: str) -> None:
+    """Put a finished campaign's files aside; its commits stay where they are."""
+    past = lab.home / "past" / tag
+    past.mkdir(parents=True)
+    for name in ("runs", "report", "conflicts", "snapshot.json", "journal.jsonl"):
+        if (lab.home / name).exists():
+            (lab.home / name).rename(past / name)
+    lab.read()
+
+
+def _settings(lab: Lab, wishes: Wishes) -> tuple[Settings, list[str]]:
+    path = lab.root / FILE_NAME
+    if not path.exists():
+        names = {entry.name for entry in lab.root.iterdir()}
+        settings = detect(lab.root, wishes, lab.workspace.ignored(names))
+        write_atomic(path, render(settings))
+        return load(path), [f"wrote {FILE_NAME}: look it over"]
+    settings = load(path)
+    fields = {("seconds" if k == "seconds" else k): v for k, v in dataclasses.asdict(wishes).items()}
+    for name, value in fields.items():
+        if value not in (None, ()) and getattr(settings, name) != value:
+            raise LabError(
+                f"{FILE_NAME} says {name} {getattr(settings, name)!r}, the flag says {value!r}",
+                f"edit {FILE_NAME}, or leave the flag out",
+                CONFIG,
+            )
+    return settings, [f"used {FILE_NAME} as it is"]
+
+
+def _check_files(lab: Lab, base: str, settings: Settings) -> None:
+    """Every file of `edit:` and `protect:` must be in the start commit, and in one of the two."""
+    workspace = lab.workspace
+    for kind, patterns in (("edit", settings.edit), ("protect", settings.protect)):
+        for pattern in patterns:
+            if not workspace.files(base, (pattern,)):
+                raise LabError(
+                    f"{kind}: {pattern} matches no committed file", f"commit it, or mend {FILE_NAME}", CONFIG
+                )
+    both = set(workspace.files(base, settings.edit)) & set(workspace.files(base, settings.protect))
+    if both:
+        raise LabError(
+            f"{', '.join(sorted(both)[:5])} is in edit: and in protect:", f"leave one in {FILE_NAME}", CONFIG
+        )
+
+
+def end(lab: Lab) -> list[str]:
+    """Close the campaign: report, edit files back to what HEAD has, last record; return what to tell."""
+    state, workspace = lab.state, lab.workspace
+    if state.finished:
+        return [f"it was finished at {state.finished[:19]}"]
+    told = catch_up(lab)
+    running = [e.open_run.id for e in state.open() if e.open_run]
+    if running:
+        raise LabError(f"run {', '.join(running)} is still at work", "`wait` for it, or `stop --now`")
+    text = views.report(state, lab.settings.metric)
+    folder = lab.home / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "report.md", text)
+    step("finish.reported")
+    _, head = workspace.head()
+    edited = workspace.changes(state.incumbent_commit, lab.settings.edit, ()).inside
+    if edited:
+        told.append(f"left as you edited it: {', '.join(edited)}")
+    else:
+        workspace.sync(state.incumbent_commit, head, lab.settings.edit, lab.home / "conflicts" / "finish")
+        step("finish.tree")
+    lab.journal.append("finished")
+    return told

@@ -1,0 +1,237 @@
+"""The present in words and tables: results.tsv, `status`, `log`, `show`, the note, the closing report.
+
+Pure text from a `State`; nothing here decides or changes anything but results.tsv.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from lab.atomic import write_atomic
+from lab.model import Experiment, Record, State
+from lab.redact import one_line
+from lab.settings import Settings
+
+DESCRIPTION_LIMIT = 300
+
+
+def description(text: str) -> str:
+    """One line that no TSV or CSV reader can trip over: no tab, newline, control sign or double quote."""
+    return one_line(text, DESCRIPTION_LIMIT).replace('"', "'").replace("\\", "/").strip() or "-"
+
+
+def results_tsv(state: State, metric: str) -> str:
+    """The five columns of karpathy's notebook; a crash is 0.000000 and 0.0 there, null in the journal."""
+    rows = [f"commit\t{metric}\tmemory_gb\tstatus\tdescription"]
+    for e in state.experiments.values():
+        if e.verdict:
+            value, memory = (e.metric or 0.0, e.memory_gb or 0.0) if e.verdict != "crash" else (0.0, 0.0)
+            rows.append(
+                f"{e.commit[:7]}\t{value:.6f}\t{memory:.1f}\t{e.verdict}\t{description(e.hypothesis)}"
+            )
+    return "\n".join(rows) + "\n"
+
+
+def write_results(path: Path, state: State, metric: str) -> None:
+    """Rewrite results.tsv from the state, atomically, when it differs."""
+    text = results_tsv(state, metric)
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_atomic(path, text)
+
+
+def note(experiment: Experiment, metric: str) -> str:
+    """The git note of a candidate."""
+    lines = [f"experiment: {experiment.id}", f"verdict: {experiment.verdict}"]
+    if experiment.metric is not None:
+        lines.append(f"{metric}: {experiment.metric:.6f}")
+    for run in experiment.runs:
+        value = f"{run.metric:.6f}" if run.counts else run.outcome
+        lines.append(f"run {run.id}: seed {run.seed}, {value}")
+    return "\n".join([*lines, f"reason: {experiment.reason}", ""])
+
+
+def number(value: float | None) -> str:
+    """A metric for people: six decimals, or a dash for what is not known."""
+    return "-" if value is None else f"{value:.6f}"
+
+
+def verdict_lines(state: State, e: Experiment, metric: str) -> list[str]:
+    """What `try` and `wait` print: the verdict first."""
+    if not e.verdict:
+        return [_going(e), f"hypothesis: {one_line(e.hypothesis, 160)}"]
+    lines = [f"{e.id} {e.verdict.upper()}  {metric} {number(e.metric)}  {e.reason}"]
+    if state.incumbent and state.incumbent is not e:
+        best = state.incumbent
+        lines.append(f"incumbent: {best.id} {metric} {number(best.metric)} ({best.commit[:7]})")
+    if e.left_out:
+        lines.append(f"not part of it: {', '.join(e.left_out)} (changed in the working tree, outside edit:)")
+    return lines
+
+
+def _going(e: Experiment) -> str:
+    if e.open_run:
+        done = len(e.good_runs)
+        return f"{e.id} RUNNING  run {e.open_run.id}, seed {e.open_run.seed}" + (
+            f", {done} done" if done else ""
+        )
+    return f"{e.id} QUEUED"
+
+
+def experiment_json(state: State, e: Experiment) -> Record:
+    """The fields the contract promises for `try`, `wait` and `show`."""
+    incumbent = state.incumbent
+    crash = next((run for run in e.runs if run.failed), None) if e.verdict == "crash" else None
+    return {
+        "experiment": e.id,
+        "status": e.status,
+        "verdict": e.verdict,
+        "reason": e.reason,
+        "metric": e.metric,
+        "incumbent": incumbent
+        and {"experiment": incumbent.id, "commit": incumbent.commit, "metric": incumbent.metric},
+        "commit": e.commit,
+        "parent": e.parent,
+        "memory_gb": e.memory_gb,
+        "runs": [run.as_json() for run in e.runs],
+        "hypothesis": e.hypothesis,
+        "added": e.added,
+        "removed": e.removed,
+        "gain": e.gain,
+        "crash": crash and {"kind": crash.kind, "line": crash.line, "where": crash.where},
+    }
+
+
+def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
+    """`status`: what a fresh session must know, in at most 30 lines."""
+    metric, counts = settings.metric, state.counts()
+    lines = [
+        f"campaign {state.tag}  branch {state.branch}  {metric} to the {settings.goal}"
+        + ("  FINISHED" if state.finished else "  STOPPED" if state.stopped else ""),
+        f"edit {', '.join(settings.edit)}; protected {', '.join(settings.protect) or 'nothing'}; "
+        f"{settings.seconds:g} s a run",
+    ]
+    if state.incumbent:
+        lines.append(f"incumbent {_place(state.incumbent)}")
+    if state.baseline and state.baseline is not state.incumbent:
+        lines.append(f"baseline  {_place(state.baseline)}")
+    lines.append(
+        f"{len(state.experiments)} experiments: {counts['keep']} keep, {counts['discard']} discard, "
+        f"{counts['crash']} crash, {counts['open']} open"
+    )
+    lines.append(_noise_line(facts))
+    if state.stopped:
+        lines.append(f"stopped: {state.stopped}")
+    lines += [_running_line(run) for run in _rows(facts, "running")]
+    if facts["queued"]:
+        lines.append(f"queued: {', '.join(list(facts['queued'])[:10])}")  # type: ignore[call-overload]
+    recent = [e for e in state.experiments.values() if e.verdict][-6:]
+    lines += [f"  {e.id} {e.verdict:<8} {number(e.metric):>10}  {one_line(e.hypothesis, 80)}" for e in recent]
+    lines += [f"note: {notice}" for notice in list(facts["notices"])[:5]]  # type: ignore[call-overload]
+    return [*lines[:28], f"next: {facts['next']}"]
+
+
+def _place(e: Experiment) -> str:
+    return f"{e.id} {number(e.metric)} ({e.commit[:7]}) {one_line(e.hypothesis, 70)}"
+
+
+def _rows(facts: Record, name: str) -> list[Record]:
+    return list(facts[name])  # type: ignore[call-overload]
+
+
+def _noise_line(facts: Record) -> str:
+    known = facts["noise"]
+    assert isinstance(known, dict)
+    if known["sigma"] is None:
+        return "noise between runs: not measured"
+    return f"noise between runs: {known['sigma']:.3g} (one sd, {known['n']} runs)"
+
+
+def _running_line(run: Record) -> str:
+    beat = run.get("heartbeat")
+    if not isinstance(beat, dict):
+        return f"running {run['id']} (seed {run['seed']})"
+    return (
+        f"running {run['id']} (seed {run['seed']}) {beat.get('elapsed', 0):.0f} s  "
+        f"| {one_line(str(beat.get('last_line', '')), 100)}"
+    )
+
+
+def table(state: State, metric: str, count: int) -> list[str]:
+    """The last `count` experiments, one line each, oldest first."""
+    rows = list(state.experiments.values())
+    lines = [f"{'id':<5} {metric:>12} {'gain':>10} {'GB':>5} {'verdict':<8} hypothesis"]
+    for e in rows[-count:]:
+        memory = "-" if e.memory_gb is None else f"{e.memory_gb:.1f}"
+        gain = "-" if e.gain is None else f"{e.gain:+.6f}"
+        shown = e.verdict or e.status
+        lines.append(
+            f"{e.id:<5} {number(e.metric):>12} {gain:>10} {memory:>5} {shown:<8} {one_line(e.hypothesis, 70)}"
+        )
+    if len(rows) > count:
+        lines.insert(1, f"... {len(rows) - count} earlier ones: log -n {len(rows)}, or results.tsv")
+    return lines
+
+
+def details(state: State, e: Experiment, metric: str, run_folder: Path) -> list[str]:
+    """Everything about one experiment that fits a screen."""
+    lines = verdict_lines(state, e, metric)
+    lines += [
+        f"hypothesis: {one_line(e.hypothesis, 300)}",
+        *(f"{name}: {one_line(text, 300)}" for name, text in _words(e) if text),
+        f"commit {e.commit[:12]} on {e.parent[:12]}, {e.added} lines added, {e.removed} removed"
+        + (f" in {', '.join(e.files[:5])}" if e.files else ""),
+    ]
+    for run in e.runs:
+        seconds = "-" if run.seconds is None else f"{run.seconds:.1f} s"
+        lines.append(
+            f"run {run.id}  seed {run.seed}  {number(run.metric)}  {seconds}  {run.outcome or 'running'}"
+        )
+    if e.runs:
+        lines.append(f"log: {run_folder / e.runs[-1].id / 'run.log'}")
+    return lines
+
+
+def _words(e: Experiment) -> list[tuple[str, str]]:
+    return [
+        ("because", e.because),
+        ("expected", e.expect),
+        ("args", e.args),
+        ("idea", e.idea),
+        ("retry of", e.retry_of),
+    ]
+
+
+def report(state: State, metric: str) -> str:
+    """The closing page of a campaign, in Markdown."""
+    best, baseline = state.incumbent, state.baseline
+    counts = state.counts()
+    lines = [f"# Campaign {state.tag}", ""]
+    if best and baseline and best.metric is not None and baseline.metric is not None:
+        change = best.metric - baseline.metric
+        lines += [
+            f"{metric}: {baseline.metric:.6f} (baseline) → {best.metric:.6f} ({best.id}), {change:+.6f}.",
+            "The last figure is the mean of the runs that decided, so it may be a little too good.",
+            "",
+        ]
+    lines += [
+        f"{counts['keep']} kept (the baseline among them), {counts['discard']} discarded, "
+        f"{counts['crash']} crashed, {counts['open']} without a verdict.",
+        f"The keeps are the commits of branch `{state.branch}` after `{state.base[:12]}`.",
+        "",
+        "| id | verdict | " + metric + " | gain | commit | hypothesis | reason |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for e in state.experiments.values():
+        gain = "" if e.gain is None else f"{e.gain:+.6f}"
+        cells = [e.id, e.verdict or e.status, number(e.metric), gain, e.commit[:7], e.hypothesis, e.reason]
+        lines.append("| " + " | ".join(description(cell).replace("|", "/") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def merge_hint(state: State) -> list[str]:
+    """How a person takes the keeps over."""
+    return [
+        f"look:  git log --oneline {state.base[:12]}..{state.branch}",
+        f"take:  git merge {shlex.quote(state.branch)}   (on the branch you want it in)",
+    ]
