@@ -1,0 +1,550 @@
+"""The demo target: what prepare.py promises, and what train.py does with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+ROOT = Path(__file__).resolve().parents[1]
+EDITS = sorted((ROOT / "scripts" / "quickstart_edits").glob("*.patch"))
+SUMMARY = [
+    "val_bpb",
+    "training_seconds",
+    "total_seconds",
+    "peak_vram_mb",
+    "mfu_percent",
+    "total_tokens_M",
+    "num_steps",
+    "num_params_M",
+    "depth",
+    "seed",
+    "fingerprint",
+    "comparison_key",
+]
+
+
+def load_prepare() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("prepare", ROOT / "prepare.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["prepare"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+prepare = load_prepare()
+
+
+def a_document(name: str, text: str) -> Any:
+    return prepare.Document(name, text, prepare.hashlib.sha256(text.encode()).hexdigest())
+
+
+def settings_for(**environment: str) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"AUTORESEARCH_DEVICE": "cpu", **environment}.items():
+            patch.setenv(name, value)
+        return prepare.read_settings()
+
+
+# ---------------------------------------------------------------------------
+# Settings
+# ---------------------------------------------------------------------------
+
+
+def test_a_cpu_gets_the_cpu_preset_and_a_budget_of_cpu_seconds() -> None:
+    settings = settings_for()
+    assert (settings.preset.name, settings.budget_kind, settings.budget_amount) == ("cpu", "cpu", 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "amount"),
+    [("20", "cpu", 20), ("wall:300", "wall", 300), ("steps:7", "steps", 7), ("tokens:2e6", "tokens", 2e6)],
+)
+def test_a_budget_may_name_its_kind(text: str, kind: str, amount: float) -> None:
+    settings = settings_for(AUTORESEARCH_BUDGET=text)
+    assert (settings.budget_kind, settings.budget_amount) == (kind, amount)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AUTORESEARCH_BUDGET", "soon"),
+        ("AUTORESEARCH_BUDGET", "-3"),
+        ("AUTORESEARCH_BUDGET", "nan"),
+        ("AUTORESEARCH_BUDGET", "hours:3"),
+        ("AUTORESEARCH_PRESET", "huge"),
+        ("SEED", "lucky"),
+    ],
+)
+def test_a_bad_setting_is_refused_with_its_value(name: str, value: str) -> None:
+    with pytest.raises(SystemExit, match=re.escape(repr(value))):
+        settings_for(**{name: value})
+
+
+def test_an_unknown_corpus_is_refused_with_the_ones_there_are() -> None:
+    with pytest.raises(SystemExit, match="pystdlib"):
+        prepare.corpus_files("wikipedia")
+
+
+# ---------------------------------------------------------------------------
+# Corpus and split
+# ---------------------------------------------------------------------------
+
+
+def lines_of(word: str, count: int = 40) -> str:
+    return "\n".join(f"{word} says line number {n}" for n in range(count))
+
+
+def test_near_duplicates_are_one_group() -> None:
+    same = lines_of("alpha")
+    documents = [a_document("a", same), a_document("b", same + "\nand one more line"), a_document("c", lines_of("beta"))]
+    groups = prepare.duplicate_groups(documents)
+    assert groups[0] == groups[1] != groups[2]
+
+
+def test_exact_copies_too_short_for_shingles_are_one_group() -> None:
+    groups = prepare.duplicate_groups([a_document("a", "x = 1"), a_document("b", "x = 1")])
+    assert groups[0] == groups[1]
+
+
+def test_no_document_is_in_two_splits_and_a_new_file_moves_no_other() -> None:
+    documents = [a_document(str(n), lines_of(f"word{n}")) for n in range(300)]
+    before = prepare.split_documents(documents)
+    after = prepare.split_documents([*documents, a_document("new", lines_of("new"))])
+    names = {side: {d.name for d in found} for side, found in before.items()}
+    assert names["train"] | names["val"] | names["heldout"] == {d.name for d in documents}
+    assert sum(map(len, names.values())) == 300
+    assert all(names[side] <= {d.name for d in after[side]} for side in names)
+
+
+def test_the_fingerprint_depends_on_content_and_split_and_not_on_order() -> None:
+    a, b = a_document("a", "one"), a_document("b", "two")
+    known = prepare.corpus_fingerprint({"train": [a, b], "val": []})
+    assert known == prepare.corpus_fingerprint({"train": [b, a], "val": []})
+    assert known != prepare.corpus_fingerprint({"train": [a], "val": [b]})
+
+
+def test_the_standard_library_corpus_leaves_out_packages_and_this_machines_build_settings() -> None:
+    names = [name for name, _ in prepare.stdlib_files()]
+    assert "json/decoder.py" in names
+    assert not [n for n in names if "site-packages" in n or "_sysconfigdata" in n]
+
+
+# ---------------------------------------------------------------------------
+# Rows
+# ---------------------------------------------------------------------------
+
+
+def test_every_row_starts_with_bos_and_no_token_is_lost() -> None:
+    documents = [list(range(1, n)) for n in (3, 9, 17, 30, 5)]
+    rows = prepare.pack(documents, seq_len=8, bos=0)
+    assert (rows[:, 0] == 0).all()
+    assert sorted(rows[rows != 0].tolist()) == sorted(t for d in documents for t in d)
+
+
+def test_tails_are_packed_by_best_fit() -> None:
+    rows = prepare.best_fit([[1] * 6, [2] * 5, [3] * 4, [4] * 3], capacity=9)
+    assert sorted(len(row) for row in rows) == [9, 9]
+
+
+# ---------------------------------------------------------------------------
+# Preparing a small corpus
+# ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for index, (name, path) in enumerate(prepare.stdlib_files()):
+        if index % 12 == 0 and not name.startswith("test/"):
+            (folder / name.replace("/", "_")).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    pytest.importorskip("tokenizers")
+    data = tmp_path_factory.mktemp("data")
+    settings = settings_for(AUTORESEARCH_CORPUS=f"text:{small_corpus}", AUTORESEARCH_DATA=str(data))
+    prepare.prepare(settings)
+    return settings
+
+
+def test_prepared_data_pass_their_own_check(prepared: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare.check(prepared)
+    assert "fingerprint" in capsys.readouterr().out
+
+
+def test_token_lengths_add_up_to_the_bytes_of_the_text(prepared: Any) -> None:
+    data = prepare.open_data(prepared)
+    lengths = np.load(data.folder / "token_bytes.npy")
+    for side in prepare.SPLITS:
+        assert int(lengths[data.rows(side)].sum()) == data.meta["splits"][side]["bytes"]
+
+
+def test_preparing_again_changes_nothing_and_preparing_elsewhere_gives_the_same(prepared: Any, tmp_path: Path) -> None:
+    folder = prepare.prepare(prepared)
+    again = prepare.prepare(prepared)
+    elsewhere = prepare.open_data(replace(prepared, data=tmp_path))
+    assert folder == again
+    assert elsewhere.meta["files"] == prepare.open_data(prepared).meta["files"]
+
+
+def test_no_half_built_folder_is_left(prepared: Any) -> None:
+    assert not list(prepare.data_folder(prepared).parent.glob(".building-*"))
+
+
+def test_two_processes_may_prepare_at_once(small_corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    environment = {
+        **os.environ,
+        "AUTORESEARCH_DEVICE": "cpu",
+        "AUTORESEARCH_CORPUS": f"text:{small_corpus}",
+        "AUTORESEARCH_DATA": str(tmp_path),
+    }
+    command = [sys.executable, str(ROOT / "prepare.py")]
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    prints = {line for out in outputs for line in out.splitlines() if line.startswith("fingerprint")}
+    assert len(prints) == 1
+    assert not list(tmp_path.rglob(".building-*"))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "train.npy", "val.npy", "token_bytes.npy"])
+def test_a_truncated_or_changed_file_is_refused_by_name(prepared: Any, name: str) -> None:
+    path = prepare.data_folder(prepared) / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    try:
+        with pytest.raises(SystemExit, match=name):
+            prepare.open_data(prepared)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_check_without_data_says_what_to_type(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    with pytest.raises(SystemExit, match="python prepare.py"):
+        prepare.check(replace(settings_for(), data=tmp_path))
+
+
+def test_a_corpus_with_too_little_text_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    (tmp_path / "texts").mkdir()
+    for n in range(60):
+        (tmp_path / "texts" / f"{n}.txt").write_text(lines_of(f"w{n}"))
+    with pytest.raises(SystemExit, match="too small|too few"):
+        prepare.prepare(
+            settings_for(AUTORESEARCH_CORPUS=f"text:{tmp_path / 'texts'}", AUTORESEARCH_DATA=str(tmp_path / "d"))
+        )
+
+
+# ---------------------------------------------------------------------------
+# Budget
+# ---------------------------------------------------------------------------
+
+
+def a_budget(kind: str = "steps", amount: float = 4) -> Any:
+    budget = prepare.Budget(kind, amount)
+    budget.start()
+    return budget
+
+
+def test_a_budget_of_steps_ends_after_them() -> None:
+    budget = a_budget("steps", 4)
+    seen = []
+    while not budget.done:
+        seen.append(budget.progress)
+        budget.step()
+    assert seen == [0, 0.25, 0.5, 0.75]
+    assert budget.progress == 1
+
+
+def test_a_budget_of_tokens_counts_what_the_loader_gave_out() -> None:
+    budget = a_budget("tokens", 100)
+    budget.handed_out(60)
+    assert budget.progress == 0.6
+    budget.handed_out(60)
+    assert budget.done and budget.progress == 1
+
+
+def test_a_cpu_budget_counts_work_and_not_waiting() -> None:
+    budget = a_budget("cpu", 1000)
+    before = budget.spent()
+    time.sleep(0.05)
+    waited = budget.spent() - before
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    assert waited < 0.04 <= budget.spent() - before
+
+
+def test_a_run_that_was_not_started_has_no_budget() -> None:
+    with pytest.raises(SystemExit, match=r"budget\.start"):
+        prepare.Budget("cpu", 3).spent()
+
+
+def test_training_past_the_budget_is_refused() -> None:
+    budget = a_budget("steps", 4)
+    for _ in range(40):
+        budget.step()
+    with pytest.raises(SystemExit, match="spent 40 of 4 steps"):
+        budget.close()
+
+
+def test_training_after_the_evaluation_is_refused() -> None:
+    budget = a_budget()
+    budget.close()
+    with pytest.raises(SystemExit, match="after the evaluation"):
+        budget.handed_out(1)
+
+
+def test_work_before_the_start_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "SETUP_SECONDS", 0.0)
+    monkeypatch.setattr(prepare, "_imported_at", prepare.cpu_seconds() - 50)
+    assert a_budget("cpu", 60).progress > 0.8
+
+
+# ---------------------------------------------------------------------------
+# Evaluation: honest models are scored, planted cheats are refused with a message
+# ---------------------------------------------------------------------------
+
+VOCABULARY, PLACES = 32, 12
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> Any:
+    """A function from a model to its Evaluation, on random rows of a small vocabulary."""
+    torch = pytest.importorskip("torch")
+    rows = np.random.default_rng(1).integers(1, VOCABULARY, (20, PLACES + 1)).astype(np.uint16)
+    rows[:, 0] = 0
+    for side in ("train", "val", "heldout"):
+        np.save(tmp_path / f"{side}.npy", rows)
+    np.save(tmp_path / "token_bytes.npy", np.array([0, *range(1, VOCABULARY)], dtype=np.int32))
+    preset = replace(
+        prepare.PRESETS["smoke"], seq_len=PLACES, vocab_size=VOCABULARY, eval_tokens=16 * PLACES, eval_rows=4
+    )
+    settings = replace(settings_for(), preset=preset)
+    data = prepare.Data(tmp_path, {})
+
+    def score(model: Any, side: str = "val") -> Any:
+        torch.manual_seed(0)
+        return prepare.evaluate_bpb(model, data, settings, a_budget(), side)
+
+    score.data = data  # type: ignore[attr-defined]
+    return score
+
+
+def uniform(x: Any) -> Any:
+    return x.new_zeros((*x.shape, VOCABULARY)).float()
+
+
+def test_a_uniform_model_needs_log2_of_the_vocabulary_bits_a_token(scored: Any) -> None:
+    result = scored(uniform)
+    rows = scored.data.rows("val")[:16, 1:].astype(int)
+    assert result.tokens == rows.size
+    assert result.bytes == rows.sum()
+    assert result.bpb == pytest.approx(rows.size * np.log2(VOCABULARY) / rows.sum(), rel=1e-6)
+
+
+def test_bos_is_in_neither_sum(scored: Any) -> None:
+    table = np.array(scored.data.rows("val"))
+    table[:, 5] = 0
+    np.save(scored.data.folder / "val.npy", table)
+    assert scored(uniform).tokens == 16 * (PLACES - 1)
+
+
+def test_logits_that_are_not_normalised_gain_nothing(scored: Any) -> None:
+    assert scored(lambda x: uniform(x) + 50).bpb == pytest.approx(scored(uniform).bpb, rel=1e-5)
+
+
+def test_a_model_that_sees_the_future_is_refused(scored: Any) -> None:
+    def leak(x: Any) -> Any:
+        import torch
+
+        following = torch.roll(x, -1, dims=1)
+        return 20 * torch.nn.functional.one_hot(following, VOCABULARY).float()
+
+    with pytest.raises(SystemExit, match="sees the future"):
+        scored(leak)
+
+
+def test_a_model_that_mixes_rows_is_refused(scored: Any) -> None:
+    with pytest.raises(SystemExit, match="mixes rows"):
+        scored(lambda x: uniform(x) + x[:, :1].float().mean())
+
+
+def test_a_model_that_learns_while_it_is_scored_is_refused(scored: Any) -> None:
+    calls = []
+
+    def model(x: Any) -> Any:
+        calls.append(1)
+        return uniform(x) + (len(calls) == 4) * 0.5
+
+    with pytest.raises(SystemExit, match="changes while being scored"):
+        scored(model)
+
+
+def test_logits_that_are_nan_are_refused(scored: Any) -> None:
+    with pytest.raises(SystemExit, match="not finite"):
+        scored(lambda x: uniform(x) * float("nan"))
+
+
+def test_logits_of_another_vocabulary_are_refused(scored: Any) -> None:
+    with pytest.raises(SystemExit, match="shape"):
+        scored(lambda x: uniform(x)[..., :-1])
+
+
+def test_a_loss_of_the_models_own_is_refused(scored: Any) -> None:
+    with pytest.raises(SystemExit, match="shape"):
+        scored(lambda x: uniform(x).mean())
+
+
+def test_a_split_too_small_to_score_is_refused(scored: Any) -> None:
+    np.save(scored.data.folder / "val.npy", np.array(scored.data.rows("val"))[:2])
+    with pytest.raises(SystemExit, match="fewer than a batch"):
+        scored(uniform)
+
+
+def test_opening_the_validation_rows_while_training_is_refused(scored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = scored.data.folder / "val.npy"
+    monkeypatch.setattr(prepare, "_scored_files", {os.path.realpath(path)})
+    monkeypatch.setattr(prepare, "_opened", [])
+    np.load(path, mmap_mode="r")
+    with pytest.raises(SystemExit, match=r"opened val\.npy"):
+        scored(uniform)
+
+
+# ---------------------------------------------------------------------------
+# The shipped edits
+# ---------------------------------------------------------------------------
+
+
+def test_there_are_at_least_seven_edits() -> None:
+    assert len(EDITS) >= 7
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda path: path.stem)
+def test_an_edit_applies_and_says_what_it_expects(edit: Path, tmp_path: Path) -> None:
+    text = edit.read_text(encoding="utf-8")
+    (tmp_path / "train.py").write_bytes((ROOT / "train.py").read_bytes())
+    assert re.match(r"Hypothesis: \S.*\nBecause: \S.*\nExpect: \S", text)
+    done = subprocess.run(
+        ["git", "apply", "--check", str(edit)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_edits_apply_one_after_another(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_bytes((ROOT / "train.py").read_bytes())
+    for edit in EDITS:
+        subprocess.run(["git", "apply", str(edit)], cwd=tmp_path, check=True)
+
+
+def test_train_imports_nothing_of_the_skill() -> None:
+    for name in ("train.py", "prepare.py"):
+        assert not re.search(r"^\s*(?:from|import) (?:lab|autoresearch)", (ROOT / name).read_text(), re.M)
+
+
+# ---------------------------------------------------------------------------
+# Training for real
+# ---------------------------------------------------------------------------
+
+
+def train(settings: Any, script: Path = ROOT / "train.py", **environment: str) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("torch")
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "AUTORESEARCH_DEVICE": "cpu",
+        "AUTORESEARCH_CORPUS": settings.corpus,
+        "AUTORESEARCH_DATA": str(settings.data),
+        "AUTORESEARCH_PRESET": "smoke",
+        **environment,
+    }
+    return subprocess.run([sys.executable, str(script)], env=variables, capture_output=True, text=True)
+
+
+def summary(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    assert done.returncode == 0, done.stdout + done.stderr
+    block = done.stdout.split("\n---\n")[1]
+    return dict(re.findall(r"^(\w+): +(\S+)$", block, re.M))
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Any:
+    def edit(old: str, new: str) -> Path:
+        text = (ROOT / "train.py").read_text(encoding="utf-8")
+        assert text.count(old) == 1, old
+        path = tmp_path / "train.py"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+        return path
+
+    return edit
+
+
+@pytest.mark.slow
+def test_training_learns_and_ends_with_the_summary(prepared: Any, tmp_path: Path) -> None:
+    done = train(prepared, AUTORESEARCH_BUDGET="3", AUTORESEARCH_OUT=str(tmp_path))
+    found = summary(done)
+    assert list(found)[: len(SUMMARY) - 2] == SUMMARY[:-2]
+    assert set(SUMMARY) <= set(found)
+    untrained = summary(train(prepared, AUTORESEARCH_BUDGET="tokens:1"))
+    assert float(found["val_bpb"]) < 0.8 * float(untrained["val_bpb"])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["val_bpb"] == float(found["val_bpb"])
+    assert "\r" not in done.stdout
+
+
+@pytest.mark.slow
+def test_the_same_seed_and_steps_give_the_same_number_and_another_seed_does_not(prepared: Any) -> None:
+    runs = [summary(train(prepared, AUTORESEARCH_BUDGET="steps:5", SEED=seed)) for seed in ("1", "1", "2")]
+    values = [run["val_bpb"] for run in runs]
+    assert values[0] == values[1] != values[2]
+    assert len({run["comparison_key"] for run in runs}) == 1
+
+
+@pytest.mark.slow
+def test_a_loss_that_explodes_stops_the_run_with_one_line(prepared: Any, edited: Any) -> None:
+    script = edited("loss = model.loss(x, y) / passes", "loss = model.loss(x, y) / passes * math.nan")
+    done = train(prepared, script, AUTORESEARCH_BUDGET="3")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "FAIL: not finite: the loss is nan at step 0"
+
+
+@pytest.mark.slow
+def test_running_out_of_memory_is_one_line_with_what_to_try(prepared: Any, edited: Any) -> None:
+    script = edited("        loss.backward()\n", '        raise torch.OutOfMemoryError("out of memory")\n')
+    done = train(prepared, script, AUTORESEARCH_BUDGET="3")
+    assert done.returncode == 1
+    assert re.fullmatch(r"FAIL: out of memory with \d+ rows in a pass: try PASS_ROWS = \d+", done.stderr.strip())
+
+
+@pytest.mark.slow
+def test_the_shipped_crash_crashes_and_names_its_line(prepared: Any, tmp_path: Path) -> None:
+    crash = next(path for path in EDITS if "crash" in path.read_text().split("diff --git")[0].lower())
+    (tmp_path / "train.py").write_bytes((ROOT / "train.py").read_bytes())
+    subprocess.run(["git", "apply", str(crash)], cwd=tmp_path, check=True)
+    done = train(prepared, tmp_path / "train.py", AUTORESEARCH_BUDGET="3")
+    assert done.returncode == 1
+    assert "train.py" in done.stderr and "Error" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_held_out_split_is_scored_when_asked_for(prepared: Any) -> None:
+    found = summary(train(prepared, AUTORESEARCH_BUDGET="steps:2", AUTORESEARCH_HELDOUT="1"))
+    assert float(found["heldout_bpb"]) > 0

@@ -1,0 +1,390 @@
+"""Train a small GPT inside the budget and print its bits per byte: the one file the loop edits.
+
+    python train.py                          the preset and budget for this machine
+    AUTORESEARCH_BUDGET=20 python train.py   a shorter run; prepare.py lists what else the environment says
+
+prepare.py holds what may not change: data, tokenizer, budget and evaluation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import time
+from collections.abc import Iterator
+
+STARTED = time.perf_counter()
+
+import prepare  # before torch: it says how waiting threads behave
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+SETTINGS = prepare.read_settings()
+PRESET = SETTINGS.preset.name
+
+# ---------------------------------------------------------------------------
+# Constants: change these first
+# ---------------------------------------------------------------------------
+
+# Size, by preset
+DEPTH = {"smoke": 2, "cpu": 3, "laptop": 6, "h100": 8}[PRESET]             # blocks
+WIDTH = {"smoke": 192, "cpu": 256, "laptop": 384, "h100": 512}[PRESET]     # channels
+HEAD_WIDTH = {"smoke": 64, "cpu": 64, "laptop": 64, "h100": 128}[PRESET]   # channels in a head
+STEP_ROWS = {"smoke": 8, "cpu": 8, "laptop": 32, "h100": 256}[PRESET]      # rows in an optimizer step
+PASS_ROWS = {"smoke": 8, "cpu": 8, "laptop": 16, "h100": 128}[PRESET]      # rows in a forward pass
+
+# Model
+MLP_RATIO = 4              # hidden channels of the MLP over WIDTH
+VALUE_EVERY = 2            # a value embedding in every n-th block, counted from the last
+ROPE_BASE = 10_000         # longest wavelength of the rotary embedding, in places
+SOFTCAP = 15.0             # logits stay within plus or minus this
+EMBEDDING_SCALE = 1.0      # standard deviation of a token embedding at the start
+
+# Optimizer
+MATRIX_LR = 0.03           # Muon: matrices inside the blocks
+EMBEDDING_LR = 0.3         # AdamW: token and value embeddings, times (WIDTH / 768) ** -0.5
+UNEMBEDDING_LR = 0.004     # AdamW: output matrix, times (WIDTH / 768) ** -0.5
+SCALAR_LR = 0.02           # AdamW: one number a block
+MOMENTUM = 0.95            # Muon
+MOMENTUM_START = 0.85      # Muon, rising over MOMENTUM_STEPS
+MOMENTUM_STEPS = 100       # steps
+POLAR_STEPS = 5            # Muon: iterations towards an orthogonal matrix
+BETAS = (0.8, 0.95)        # AdamW
+WEIGHT_DECAY = 0.0         # Muon, times the learning rate
+WARM_UP = 0.0              # share of the budget with a rising learning rate
+WARM_DOWN = 0.5            # share of the budget with a falling one
+FINAL_LR = 0.05            # share of the learning rate left at the end
+
+# Run
+LINES = 20                 # progress lines in a run
+EXPLODED = 1.5             # stop when the loss is above this many times ln(vocabulary)
+
+# ---------------------------------------------------------------------------
+# Model
+# ---------------------------------------------------------------------------
+
+
+def norm(x: torch.Tensor) -> torch.Tensor:
+    return F.rms_norm(x, (x.size(-1),))
+
+
+def rotary_table(seq_len: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine, each (seq_len, 1, HEAD_WIDTH / 2)."""
+    wavelength = ROPE_BASE ** (torch.arange(0, HEAD_WIDTH, 2, dtype=torch.float32) / HEAD_WIDTH)
+    angle = torch.arange(seq_len, dtype=torch.float32)[:, None, None] / wavelength
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn each pair of channels by an angle that grows with the place: RoPE (Su et al. 2021)."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with normalised queries and keys, and a gated value embedding."""
+
+    def __init__(self, has_value: bool) -> None:
+        super().__init__()
+        self.heads = WIDTH // HEAD_WIDTH
+        self.query = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.key = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.value = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.out = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.gate = nn.Parameter(torch.zeros(self.heads, 1)) if has_value else None
+
+    def forward(
+        self, x: torch.Tensor, extra: torch.Tensor | None, cos: torch.Tensor, sin: torch.Tensor
+    ) -> torch.Tensor:
+        shape = (*x.shape[:2], self.heads, HEAD_WIDTH)
+        q = norm(rotate(self.query(x).view(shape), cos, sin))
+        k = norm(rotate(self.key(x).view(shape), cos, sin))
+        v = self.value(x).view(shape)
+        if extra is not None and self.gate is not None:
+            v = v + 2 * torch.sigmoid(self.gate) * extra.view(shape)
+        q, k, v = (t.transpose(1, 2).to(v.dtype) for t in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    """Two matrices with a squared ReLU between them (So et al. 2021)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(WIDTH, MLP_RATIO * WIDTH, bias=False)
+        self.down = nn.Linear(MLP_RATIO * WIDTH, WIDTH, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(F.relu(self.up(x)).square())
+
+
+class Block(nn.Module):
+    def __init__(self, has_value: bool) -> None:
+        super().__init__()
+        self.attention = Attention(has_value)
+        self.mlp = MLP()
+        self.keep = nn.Parameter(torch.ones(()))         # share of the stream that goes on
+        self.again = nn.Parameter(torch.full((), 0.1))   # share of the token embedding added anew
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        first: torch.Tensor,
+        extra: torch.Tensor | None,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+    ) -> torch.Tensor:
+        x = self.keep * x + self.again * first
+        x = x + self.attention(norm(x), extra, cos, sin)
+        return x + self.mlp(norm(x))
+
+
+class GPT(nn.Module):
+    """tokens (rows, places) -> logits (rows, places, vocabulary)."""
+
+    def __init__(self, vocab_size: int, seq_len: int) -> None:
+        super().__init__()
+        has_value = [(DEPTH - 1 - i) % VALUE_EVERY == 0 for i in range(DEPTH)]
+        self.embedding = nn.Embedding(vocab_size, WIDTH)
+        self.values = nn.ModuleDict(
+            {str(i): nn.Embedding(vocab_size, WIDTH) for i in range(DEPTH) if has_value[i]}
+        )
+        self.blocks = nn.ModuleList(Block(has) for has in has_value)
+        self.head = nn.Linear(WIDTH, vocab_size, bias=False)
+        cos, sin = rotary_table(seq_len)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        self.start_weights()
+
+    @torch.no_grad()
+    def start_weights(self) -> None:
+        bound = (3 / WIDTH) ** 0.5  # uniform with a variance of 1 / WIDTH
+        for name, weight in self.named_parameters():
+            if name.endswith(("out.weight", "down.weight")):
+                weight.zero_()  # each block starts as the identity
+            elif name.startswith("embedding"):
+                weight.normal_(0, EMBEDDING_SCALE)
+            elif name.startswith("head"):
+                weight.normal_(0, 0.001)
+            elif weight.ndim == 2 and not name.endswith("gate"):
+                weight.uniform_(-bound, bound)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
+        x = first = norm(self.embedding(tokens))
+        for index, block in enumerate(self.blocks):
+            extra = self.values[str(index)](tokens) if str(index) in self.values else None
+            x = block(x, first, extra, cos, sin)
+        logits = self.head(norm(x)).float()
+        return SOFTCAP * torch.tanh(logits / SOFTCAP)
+
+    def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(self(x).flatten(0, 1), y.flatten())
+
+    def flops_per_token(self) -> float:
+        """Forward and backward: 6 for each weight of a matrix product, 12 for each place attended to."""
+        matrices = sum(p.numel() for p in self.blocks.parameters() if p.ndim == 2)
+        attended = DEPTH * WIDTH * SETTINGS.preset.seq_len / 2
+        return 6 * (matrices + self.head.weight.numel()) + 12 * attended
+
+
+# ---------------------------------------------------------------------------
+# Optimizer: Muon for matrices, AdamW for the rest
+# ---------------------------------------------------------------------------
+
+# Coefficients of the odd polynomials that drive singular values to 1: Amsel et al. 2025 (polar express).
+POLAR = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+def orthogonal(matrices: torch.Tensor, steps: int) -> torch.Tensor:
+    """The nearest orthogonal matrix of each in (n, rows, columns), nearly."""
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
+    x = x.bfloat16() if x.is_cuda else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
+    for a, b, c in POLAR[:steps]:
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.mT
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum made orthogonal (Jordan et al. 2024); matrices of one shape in one go."""
+
+    def __init__(self, params: list[nn.Parameter], lr: float) -> None:
+        shapes = sorted({p.shape for p in params})
+        groups = [{"params": [p for p in params if p.shape == shape]} for shape in shapes]
+        super().__init__(groups, {"lr": lr, "momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            params = group["params"]
+            gradient = torch.stack([p.grad for p in params])
+            state = self.state[params[0]]
+            average = state.setdefault("average", torch.zeros_like(gradient))
+            average.lerp_(gradient, 1 - group["momentum"])
+            update = orthogonal(gradient.lerp(average, group["momentum"]), POLAR_STEPS)
+            rows, columns = params[0].shape
+            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+            if group["weight_decay"]:
+                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(params, list(update.to(params[0].dtype).unbind()), alpha=-rate)
+
+
+def optimizers_for(model: GPT) -> list[torch.optim.Optimizer]:
+    matrices = [p for p in model.blocks.parameters() if p.ndim == 2 and p.shape[1] > 1]
+    scalars = [p for p in model.blocks.parameters() if p.ndim < 2 or p.shape[1] == 1]
+    scale = (WIDTH / 768) ** -0.5
+    groups = [
+        {"params": [model.embedding.weight], "lr": EMBEDDING_LR * scale},
+        {"params": list(model.values.parameters()), "lr": EMBEDDING_LR * scale},
+        {"params": [model.head.weight], "lr": UNEMBEDDING_LR * scale},
+        {"params": scalars, "lr": SCALAR_LR},
+    ]
+    adam = torch.optim.AdamW(groups, betas=BETAS, eps=1e-10, weight_decay=0.0, fused=True)
+    optimizers = [Muon(matrices, MATRIX_LR), adam]
+    for group in (g for o in optimizers for g in o.param_groups):
+        group["full_lr"] = group["lr"]
+    return optimizers
+
+
+def schedule(optimizers: list[torch.optim.Optimizer], progress: float, step: int) -> float:
+    """Set learning rates and momentum for this step; returns the share of the full learning rate."""
+    share = 1.0
+    if progress < WARM_UP:
+        share = progress / WARM_UP
+    elif progress > 1 - WARM_DOWN:
+        share = FINAL_LR + (1 - FINAL_LR) * (1 - progress) / WARM_DOWN
+    momentum = MOMENTUM_START + (MOMENTUM - MOMENTUM_START) * min(1.0, step / MOMENTUM_STEPS)
+    for group in (g for o in optimizers for g in o.param_groups):
+        group["lr"] = group["full_lr"] * share
+        if "momentum" in group:
+            group["momentum"] = momentum
+    return share
+
+
+# ---------------------------------------------------------------------------
+# Device
+# ---------------------------------------------------------------------------
+
+
+def set_up_device() -> tuple[torch.dtype, contextlib.AbstractContextManager[None]]:
+    """The number format of matrix products, and the context that brings it about."""
+    torch.manual_seed(SETTINGS.seed)
+    if SETTINGS.preset.threads:
+        torch.set_num_threads(SETTINGS.preset.threads)
+    torch.set_float32_matmul_precision("high")
+    if SETTINGS.device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, torch.autocast("cuda", torch.bfloat16)
+    return torch.float32, contextlib.nullcontext()
+
+
+def compiled(model: GPT) -> GPT:
+    """torch.compile pays on a GPU; on a CPU it costs more seconds than a short run has."""
+    if SETTINGS.device == "cuda":
+        model.compile(dynamic=False)
+    return model
+
+
+# ---------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------
+
+
+def backward(
+    model: GPT, batches: Iterator[prepare.Batch], autocast: contextlib.AbstractContextManager[None]
+) -> float:
+    """Gradients of one step, over as many passes as it takes; returns the mean loss."""
+    passes = STEP_ROWS // PASS_ROWS
+    total = 0.0
+    for _ in range(passes):
+        x, y = next(batches)
+        with autocast:
+            loss = model.loss(x, y) / passes
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def stop_if_lost(loss: float, step: int) -> None:
+    limit = EXPLODED * math.log(SETTINGS.preset.vocab_size)
+    if not math.isfinite(loss):
+        raise prepare.Refused(f"not finite: the loss is {loss} at step {step}")
+    if loss > limit:
+        raise prepare.Refused(f"diverged: the loss is {loss:.2f}, above {limit:.2f}, at step {step}")
+
+
+def train(model: GPT, data: prepare.Data, budget: prepare.Budget) -> None:
+    _, autocast = set_up_device()
+    optimizers = optimizers_for(model)
+    batches = data.batches(PASS_ROWS, SETTINGS, budget)
+    if SETTINGS.device == "cuda":
+        budget.warm_up(model, lambda: backward(model, batches, autocast))
+        model.zero_grad()
+    budget.start()
+    smooth, shown = 0.0, 0.0
+    while not budget.done:
+        progress = budget.progress
+        share = schedule(optimizers, progress, budget.steps)
+        loss = backward(model, batches, autocast)
+        stop_if_lost(loss, budget.steps)
+        for optimizer in optimizers:
+            optimizer.step()
+        model.zero_grad()
+        budget.step()
+        smooth += (loss - smooth) * max(0.05, 1 / budget.steps)
+        if progress >= shown or budget.done:
+            shown = progress + 1 / LINES
+            rate = budget.tokens / budget.wall_seconds
+            print(
+                f"step {budget.steps:05d} | {100 * progress:3.0f} % | loss {smooth:.4f} | "
+                f"rate {share:.2f} | {rate:,.0f} tokens/s",
+                flush=True,
+            )
+        if budget.steps == 1:
+            gc.collect()
+            gc.freeze()  # the garbage collector need not walk the model again
+
+
+def main() -> None:
+    dtype, autocast = set_up_device()
+    data = prepare.open_data(SETTINGS)
+    preset = SETTINGS.preset
+    model = compiled(GPT(preset.vocab_size, preset.seq_len).to(SETTINGS.device))
+    params = sum(p.numel() for p in model.parameters())
+    budget = prepare.Budget(SETTINGS.budget_kind, SETTINGS.budget_amount, SETTINGS.device)
+    print(
+        f"preset {preset.name} on {SETTINGS.device}, budget {budget.kind}:{budget.amount:g}, "
+        f"depth {DEPTH}, width {WIDTH}, {params / 1e6:.2f} M parameters, "
+        f"{STEP_ROWS * preset.seq_len} tokens a step, seed {SETTINGS.seed}",
+        flush=True,
+    )
+    try:
+        train(model, data, budget)
+        model.eval()
+        with autocast:
+            result = prepare.evaluate_bpb(model, data, SETTINGS, budget)
+            held = prepare.evaluate_bpb(model, data, SETTINGS, budget, "heldout") if SETTINGS.heldout else None
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if "memory" not in str(error):
+            raise
+        raise prepare.Refused(
+            f"out of memory with {PASS_ROWS} rows in a pass: try PASS_ROWS = {max(1, PASS_ROWS // 2)}"
+        ) from error
+    prepare.report(
+        result, data, SETTINGS, budget, STARTED, model.flops_per_token(), dtype, params, DEPTH, held
+    )
+
+
+if __name__ == "__main__":
+    main()
