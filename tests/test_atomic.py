@@ -22,7 +22,7 @@ def test_the_new_bytes_replace_the_old_ones_and_nothing_else_is_left(tmp_path: P
     write_atomic(target, "old")
     write_atomic(target, b"\x00new")
     assert target.read_bytes() == b"\x00new"
-    assert os.listdir(tmp_path) == ["result.json"]
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_the_mode_is_the_one_asked_for_within_the_umask(tmp_path: Path) -> None:
@@ -59,19 +59,22 @@ def test_a_failed_write_keeps_the_old_bytes_and_leaves_no_temporary_file(tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["result.json"]
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_kill_between_the_temporary_file_and_the_rename_keeps_the_old_bytes(tmp_path: Path) -> None:
     target = tmp_path / "result.json"
     write_atomic(target, "old")
-    code = f"from pathlib import Path; from lab.atomic import write_atomic; write_atomic(Path({str(target)!r}), 'new', name='w')"
+    code = "import sys, pathlib, lab.atomic as a; a.write_atomic(pathlib.Path(sys.argv[1]), 'new', name='w')"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=SCRIPTS, env={**os.environ, "AUTORESEARCH_DIE_AT": "w_tmp#1"}, check=False
+        [sys.executable, "-c", code, str(target)],
+        cwd=SCRIPTS,
+        env={**os.environ, "AUTORESEARCH_DIE_AT": "w_tmp#1"},
+        check=False,
     )
     assert done.returncode == -signal.SIGKILL
     assert target.read_text() == "old"
-    assert [n for n in os.listdir(tmp_path) if n != "result.json"][0].endswith(atomic.TEMPORARY)
+    assert [path.suffix for path in tmp_path.iterdir() if path != target] == [atomic.TEMPORARY]
 
 
 def test_where_the_system_has_a_full_sync_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,9 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, data: bytes | str, mode: int = 0o644, *, durable: bool = True, name: str = "") -> None:
+def write_atomic(
+    path: Path, data: bytes | str, mode: int = 0o644, *, durable: bool = True, name: str = ""
+) -> None:
     """Replace `path` by `data` in one step; a symbolic link at `path` is replaced, not followed.
 
     `durable=False` leaves out the syncs: atomic for a reader, not for a power cut. `name` is the
@@ -56,7 +58,7 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o644, *, durable: b
             os.close(descriptor)
         if name:
             step(f"{name}_tmp")
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

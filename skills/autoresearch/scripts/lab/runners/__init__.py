@@ -1,0 +1,1 @@
+"""Where a run is executed: one file for each kind, and the catalog that names them."""
