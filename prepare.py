@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
 import bisect
+import ctypes
 import hashlib
 import json
 import math
@@ -64,6 +65,7 @@ FREE_SPACE = 500e6         # bytes that must be free before preparing
 SETUP_SECONDS = 15.0       # process CPU seconds free before the budget starts; the rest is charged
 WARM_UP_SECONDS = 120.0    # seconds of compilation not charged; the rest is charged
 OVERSPEND = 0.05           # share of the budget by which training may end late
+LAST_STEP = 0.25           # share of the budget by which a long last step may
 PROBE_TOLERANCE = 1e-2     # logits; above it a changed future or neighbour was seen
 BOS = "<|bos|>"            # starts every row; never counted in bits per byte
 
@@ -99,8 +101,8 @@ class Preset:
 
 # CPU budgets count the seconds of all threads together, so two busy threads spend 60 in 30 s.
 PRESETS = {
-    "smoke": Preset("smoke", 256, 2048, "cpu", 10, 16_384, 16, 2),
-    "cpu": Preset("cpu", 256, 2048, "cpu", 60, 65_536, 16, 2),
+    "smoke": Preset("smoke", 256, 2048, "cpu", 10, 16_384, 4, 2),
+    "cpu": Preset("cpu", 256, 2048, "cpu", 60, 65_536, 4, 2),
     "laptop": Preset("laptop", 512, 4096, "wall", 300, 524_288, 16, None),
     "h100": Preset("h100", 2048, 8192, "wall", 300, 20_971_520, 64, None),
 }
@@ -669,7 +671,7 @@ class Budget:
         if self._end is None:
             spent = self.spent()
             self._end = (spent, perf_counter() - (self._wall or 0.0), cpu_seconds() - self._cpu)
-        slack = max(OVERSPEND * self.amount, min(1.5 * self.longest_step, self.amount))
+        slack = max(OVERSPEND * self.amount, min(1.5 * self.longest_step, LAST_STEP * self.amount))
         if self._end[0] > self.amount + slack:
             raise Refused(
                 f"training spent {self._end[0]:.4g} of {self.amount:.4g} {KINDS[self.kind]}: "
@@ -739,6 +741,8 @@ def score_batch(logits: torch.Tensor, y: torch.Tensor, lengths: torch.Tensor) ->
     import torch
 
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").cpu()
+    if not bool(loss.isfinite().all()):
+        raise Refused("not finite: the model's logits give a loss of nan or inf in the evaluation")
     size = lengths[y].flatten().cpu()
     counted = size > 0
     parts = [loss.double()[counted].sum(), size.double().sum(), counted.double().sum()]
@@ -753,10 +757,7 @@ def checked(
         wanted = (*x.shape, vocab_size)
         if tuple(logits.shape) != wanted:
             raise Refused(f"the model gave logits of shape {tuple(logits.shape)}, not {wanted}")
-        logits = logits.float()
-        if not bool(logits.isfinite().all()):
-            raise Refused("not finite: the model's logits have nan or inf in the evaluation")
-        return logits
+        return logits.float()
 
     return score
 
@@ -782,12 +783,24 @@ def probe(score: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, vocab_
 
 
 def differs(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return bool((a - b).abs().max() > PROBE_TOLERANCE)
+    """Equal where both are nan: that is for the finite check to say."""
+    return bool(((a - b).abs() > PROBE_TOLERANCE).any())
 
 
 # ---------------------------------------------------------------------------
 # The machine, and the summary
 # ---------------------------------------------------------------------------
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep large blocks for the next step: page faults were a fifth of a step on a CPU."""
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        trim_threshold, mmap_threshold = -1, -3
+        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(mmap_threshold, 2**30)
 
 
 def peak_memory_mb(device: str) -> float:
@@ -910,7 +923,8 @@ def check(settings: Settings) -> None:
     for a, b in (("train", "val"), ("train", "heldout"), ("val", "heldout")):
         if common := sides[a] & sides[b]:
             raise Refused(f"{len(common)} documents are in {a} and in {b}: delete {folder} and prepare again")
-    say("split:       " + ", ".join(f"{side} {len(sides[side])}" for side in SPLITS) + " documents, none twice")
+    counts = ", ".join(f"{side} {len(sides[side])}" for side in SPLITS)
+    say(f"split:       {counts} documents, none twice")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     text = "def f(x):\n\treturn 'naïve → 你好 🙂'  # 12345 tests_of\r\n\n    end\x00"
     if tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) != text:

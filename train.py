@@ -13,10 +13,13 @@ import gc
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 STARTED = time.perf_counter()
 
 import prepare  # before torch: it says how waiting threads behave
+
+# isort: split
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -29,9 +32,9 @@ PRESET = SETTINGS.preset.name
 # ---------------------------------------------------------------------------
 
 # Size, by preset
-DEPTH = {"smoke": 2, "cpu": 3, "laptop": 6, "h100": 8}[PRESET]             # blocks
-WIDTH = {"smoke": 192, "cpu": 256, "laptop": 384, "h100": 512}[PRESET]     # channels
-HEAD_WIDTH = {"smoke": 64, "cpu": 64, "laptop": 64, "h100": 128}[PRESET]   # channels in a head
+DEPTH = {"smoke": 2, "cpu": 2, "laptop": 6, "h100": 8}[PRESET]             # blocks
+WIDTH = {"smoke": 64, "cpu": 96, "laptop": 384, "h100": 512}[PRESET]       # channels
+HEAD_WIDTH = {"smoke": 32, "cpu": 32, "laptop": 64, "h100": 128}[PRESET]   # channels in a head
 STEP_ROWS = {"smoke": 8, "cpu": 8, "laptop": 32, "h100": 256}[PRESET]      # rows in an optimizer step
 PASS_ROWS = {"smoke": 8, "cpu": 8, "laptop": 16, "h100": 128}[PRESET]      # rows in a forward pass
 
@@ -51,13 +54,14 @@ MOMENTUM = 0.95            # Muon
 MOMENTUM_START = 0.85      # Muon, rising over MOMENTUM_STEPS
 MOMENTUM_STEPS = 100       # steps
 POLAR_STEPS = 5            # Muon: iterations towards an orthogonal matrix
-BETAS = (0.8, 0.95)        # AdamW
 WEIGHT_DECAY = 0.0         # Muon, times the learning rate
+BETAS = (0.8, 0.95)        # AdamW
 WARM_UP = 0.0              # share of the budget with a rising learning rate
 WARM_DOWN = 0.5            # share of the budget with a falling one
 FINAL_LR = 0.05            # share of the learning rate left at the end
 
 # Run
+BLOCK = 256                # places whose logits are held at once on a CPU
 LINES = 20                 # progress lines in a run
 EXPLODED = 1.5             # stop when the loss is above this many times ln(vocabulary)
 
@@ -142,6 +146,39 @@ class Block(nn.Module):
         return x + self.mlp(norm(x))
 
 
+def softcap(logits: torch.Tensor) -> torch.Tensor:
+    return SOFTCAP * torch.tanh(logits / SOFTCAP)
+
+
+class BlockLoss(torch.autograd.Function):
+    """Mean cross-entropy of the softcapped output, and its gradient, a block of places at a time.
+
+    Logits of a whole step do not fit a CPU's cache: done at once, they took half of the step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        dx, dweight, total = torch.empty_like(x), torch.zeros_like(weight), x.new_zeros(())
+        blocks = zip(x.split(BLOCK), y[:, None].split(BLOCK), dx.split(BLOCK), strict=True)
+        for part, target, dpart in blocks:
+            tanh = (part @ weight.T).mul_(1 / SOFTCAP).tanh_()
+            slope = (tanh * SOFTCAP).exp_()  # at most exp(SOFTCAP): needs no maximum taken off
+            sums = slope.sum(1, keepdim=True)
+            total += (sums.log() - SOFTCAP * tanh.gather(1, target)).sum()
+            slope.div_(sums * len(y))
+            slope.scatter_add_(1, target, slope.new_full(target.shape, -1 / len(y)))
+            slope.addcmul_(slope * tanh, tanh, value=-1)  # times the slope of tanh
+            torch.mm(slope, weight, out=dpart)
+            dweight.addmm_(slope.T, part)
+        ctx.save_for_backward(dx, dweight)
+        return total / len(y)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        dx, dweight = ctx.saved_tensors
+        return dx * gradients[0], dweight * gradients[0], None
+
+
 class GPT(nn.Module):
     """tokens (rows, places) -> logits (rows, places, vocabulary)."""
 
@@ -172,16 +209,22 @@ class GPT(nn.Module):
             elif weight.ndim == 2 and not name.endswith("gate"):
                 weight.uniform_(-bound, bound)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def features(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(rows, places) -> (rows, places, WIDTH): all but the output matrix."""
         cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
         x = first = norm(self.embedding(tokens))
         for index, block in enumerate(self.blocks):
             extra = self.values[str(index)](tokens) if str(index) in self.values else None
             x = block(x, first, extra, cos, sin)
-        logits = self.head(norm(x)).float()
-        return SOFTCAP * torch.tanh(logits / SOFTCAP)
+        return norm(x)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return softcap(self.head(self.features(tokens)).float())
 
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy in nats a token."""
+        if x.device.type == "cpu":
+            return BlockLoss.apply(self.features(x).flatten(0, 1), self.head.weight, y.flatten())
         return F.cross_entropy(self(x).flatten(0, 1), y.flatten())
 
     def flops_per_token(self) -> float:
@@ -281,6 +324,7 @@ def schedule(optimizers: list[torch.optim.Optimizer], progress: float, step: int
 def set_up_device() -> tuple[torch.dtype, contextlib.AbstractContextManager[None]]:
     """The number format of matrix products, and the context that brings it about."""
     torch.manual_seed(SETTINGS.seed)
+    prepare.keep_freed_memory()
     if SETTINGS.preset.threads:
         torch.set_num_threads(SETTINGS.preset.threads)
     torch.set_float32_matmul_precision("high")
@@ -374,7 +418,9 @@ def main() -> None:
         model.eval()
         with autocast:
             result = prepare.evaluate_bpb(model, data, SETTINGS, budget)
-            held = prepare.evaluate_bpb(model, data, SETTINGS, budget, "heldout") if SETTINGS.heldout else None
+            held = None
+            if SETTINGS.heldout:
+                held = prepare.evaluate_bpb(model, data, SETTINGS, budget, "heldout")
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if "memory" not in str(error):
             raise

@@ -110,7 +110,11 @@ def lines_of(word: str, count: int = 40) -> str:
 
 def test_near_duplicates_are_one_group() -> None:
     same = lines_of("alpha")
-    documents = [a_document("a", same), a_document("b", same + "\nand one more line"), a_document("c", lines_of("beta"))]
+    documents = [
+        a_document("a", same),
+        a_document("b", same + "\nand one more line"),
+        a_document("c", lines_of("beta")),
+    ]
     groups = prepare.duplicate_groups(documents)
     assert groups[0] == groups[1] != groups[2]
 
@@ -195,7 +199,9 @@ def test_token_lengths_add_up_to_the_bytes_of_the_text(prepared: Any) -> None:
         assert int(lengths[data.rows(side)].sum()) == data.meta["splits"][side]["bytes"]
 
 
-def test_preparing_again_changes_nothing_and_preparing_elsewhere_gives_the_same(prepared: Any, tmp_path: Path) -> None:
+def test_preparing_again_changes_nothing_and_preparing_elsewhere_gives_the_same(
+    prepared: Any, tmp_path: Path
+) -> None:
     folder = prepare.prepare(prepared)
     again = prepare.prepare(prepared)
     elsewhere = prepare.open_data(replace(prepared, data=tmp_path))
@@ -249,7 +255,9 @@ def test_a_corpus_with_too_little_text_is_refused(tmp_path: Path) -> None:
         (tmp_path / "texts" / f"{n}.txt").write_text(lines_of(f"w{n}"))
     with pytest.raises(SystemExit, match="too small|too few"):
         prepare.prepare(
-            settings_for(AUTORESEARCH_CORPUS=f"text:{tmp_path / 'texts'}", AUTORESEARCH_DATA=str(tmp_path / "d"))
+            settings_for(
+                AUTORESEARCH_CORPUS=f"text:{tmp_path / 'texts'}", AUTORESEARCH_DATA=str(tmp_path / "d")
+            )
         )
 
 
@@ -327,9 +335,11 @@ VOCABULARY, PLACES = 32, 12
 
 
 @pytest.fixture
-def scored(tmp_path: Path) -> Any:
+def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function from a model to its Evaluation, on random rows of a small vocabulary."""
     torch = pytest.importorskip("torch")
+    monkeypatch.setattr(prepare, "_scored_files", set())
+    monkeypatch.setattr(prepare, "_opened", [])
     rows = np.random.default_rng(1).integers(1, VOCABULARY, (20, PLACES + 1)).astype(np.uint16)
     rows[:, 0] = 0
     for side in ("train", "val", "heldout"):
@@ -420,10 +430,11 @@ def test_a_split_too_small_to_score_is_refused(scored: Any) -> None:
         scored(uniform)
 
 
-def test_opening_the_validation_rows_while_training_is_refused(scored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_the_validation_rows_while_training_is_refused(
+    scored: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = scored.data.folder / "val.npy"
     monkeypatch.setattr(prepare, "_scored_files", {os.path.realpath(path)})
-    monkeypatch.setattr(prepare, "_opened", [])
     np.load(path, mmap_mode="r")
     with pytest.raises(SystemExit, match=r"opened val\.npy"):
         scored(uniform)
@@ -465,7 +476,9 @@ def test_train_imports_nothing_of_the_skill() -> None:
 # ---------------------------------------------------------------------------
 
 
-def train(settings: Any, script: Path = ROOT / "train.py", **environment: str) -> subprocess.CompletedProcess[str]:
+def train(
+    settings: Any, script: Path = ROOT / "train.py", **environment: str
+) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("torch")
     variables = {
         **os.environ,
@@ -503,7 +516,7 @@ def test_training_learns_and_ends_with_the_summary(prepared: Any, tmp_path: Path
     found = summary(done)
     assert list(found)[: len(SUMMARY) - 2] == SUMMARY[:-2]
     assert set(SUMMARY) <= set(found)
-    untrained = summary(train(prepared, AUTORESEARCH_BUDGET="tokens:1"))
+    untrained = summary(train(prepared, AUTORESEARCH_BUDGET="steps:1"))
     assert float(found["val_bpb"]) < 0.8 * float(untrained["val_bpb"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["val_bpb"] == float(found["val_bpb"])
@@ -531,7 +544,9 @@ def test_running_out_of_memory_is_one_line_with_what_to_try(prepared: Any, edite
     script = edited("        loss.backward()\n", '        raise torch.OutOfMemoryError("out of memory")\n')
     done = train(prepared, script, AUTORESEARCH_BUDGET="3")
     assert done.returncode == 1
-    assert re.fullmatch(r"FAIL: out of memory with \d+ rows in a pass: try PASS_ROWS = \d+", done.stderr.strip())
+    assert re.fullmatch(
+        r"FAIL: out of memory with \d+ rows in a pass: try PASS_ROWS = \d+", done.stderr.strip()
+    )
 
 
 @pytest.mark.slow
