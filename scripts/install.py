@@ -32,7 +32,8 @@ PLACES: dict[str, str] = {
     "codex": ".agents/skills",
 }
 OWN_LINKS = (".claude/skills", ".github/skills")
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".DS_Store", ".git")
+CACHES = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".DS_Store"}
+LEFT_OUT = shutil.ignore_patterns(*CACHES)
 
 
 class InTheWay(Exception):
@@ -49,7 +50,7 @@ def files_of(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not CACHES & set(path.parts)
     }
 
 
@@ -110,7 +111,7 @@ def clear(target: Path, installed: dict[str, str] | None) -> list[str]:
 
 def remove_empty(folder: Path) -> None:
     """Remove caches and empty folders from the bottom up."""
-    for path in sorted(folder.rglob("__pycache__"), reverse=True):
+    for path in sorted(p for p in folder.rglob("*") if p.name in CACHES):
         shutil.rmtree(path, ignore_errors=True)
     for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
         if not any(path.iterdir()):

@@ -45,7 +45,7 @@ def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
     def plant(root: Path) -> None:
         text = (root / name).read_text(encoding="utf-8")
         assert old in text
-        (root / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+        (root / name).write_text(text.replace(old, new), encoding="utf-8")
 
     return plant
 
@@ -82,10 +82,10 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ),
     (
         "front matter",
-        replace(SKILL, "name: autoresearch", "name: auto-research"),
+        replace(SKILL, "\nname: autoresearch", "\nname: auto-research"),
         "the folder 'autoresearch'",
     ),
-    ("front matter", replace(SKILL, "description: Use when", "description: For when"), "does not say"),
+    ("front matter", replace(SKILL, "se when", "or"), "does not say"),
     ("front matter", replace(SKILL, "description: ", "description: <b> "), "holds < or >"),
     ("front matter", replace(SKILL, "description: ", f"description: {'x' * 1024} "), "characters, allowed"),
     ("front matter", replace(SKILL, "description: Use when", "description: Use: when"), "is not YAML"),
@@ -102,7 +102,8 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("links", append(REFERENCE, "Read `references/setup.md`.\n"), "more than one level"),
     ("references", append("skills/autoresearch/references/unread.md", "x"), "does not say when to read"),
     ("banned words", append(SKILL, "LOOP FOREVER until interrupted\n"), "banned"),
-    ("banned words", append(REFERENCE, "NEVER STOP, and never ask the user\n"), "banned"),
+    ("banned words", append(REFERENCE, "NEVER STOP\n"), "banned"),
+    ("banned words", append(REFERENCE, "Never ask the user.\n"), "banned"),
     ("banned words", append(SKILL, "git reset --hard HEAD~1\n"), "banned"),
     ("banned words", append(SKILL, "git clean -fd\n"), "banned"),
     ("banned words", append(SKILL, "git add -A\n"), "banned"),
