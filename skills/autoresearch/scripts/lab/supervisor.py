@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the rest is imported where it is used: `detach` has to come
 SCHEMA = 1
 DIGEST_TAIL_BYTES = 65_536
 RESULT_TRIES_SECONDS = 60.0  # how long a full disk may keep run.json from being written
+ROOM_BYTES = 16_384  # what a file system may need beside the bytes themselves
 OWN_SIGNALS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
 NOT_FOR_THE_TRAINING = ("AUTORESEARCH_DIE_AT", "AUTORESEARCH_STEPS")
 
@@ -198,10 +199,12 @@ def judge(run_dir: Path, spec: Spec, ending: Ending, reading: Reading, log: RunL
 
 
 def write_result(run_dir: Path, row: Row) -> bool:
-    """Write `run.json`, for a while again and again on a full disk; whether it is there.
+    """Write `run.json`; whether it is there.
 
-    Without it the run reads as lost and is repeated.
+    On a full disk the end of the log makes room for it, and it is tried again for a while. Without it
+    the run reads as lost and is repeated.
     """
+    import contextlib
     import json
     import time
 
@@ -216,10 +219,13 @@ def write_result(run_dir: Path, row: Row) -> bool:
             step("supervisor.result_written")
             return True
         except OSError as error:
-            print(f"{_now()} run.json: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                log = run_dir / "run.log"
+                os.truncate(log, max(0, log.stat().st_size - len(text) - ROOM_BYTES))
+                print(f"{_now()} run.json: {error}", file=sys.stderr, flush=True)
             if time.monotonic() > give_up:
                 return False
-            time.sleep(1)
+            time.sleep(0.5)
 
 
 def read_spec(run_dir: Path) -> Spec:
