@@ -10,7 +10,7 @@ every repeated commit, and P(better) is one-sided Student: P = T_df(gain / stand
 - A candidate with little hope to reach its price is discarded at once, one that is beyond doubt is kept at
   once, the rest runs again on the incumbent's next seeds, at most `max_runs` times in all.
 - Looking up to three times, at noise that is itself estimated from a few runs, would make a nominal 5 % error
-  much larger. So of `1 - confidence` a keep may spend 1 % at each early look and 15 % at the last: by
+  much larger. So of `1 - confidence` a keep may spend 1 % at each early look and 16 % at the last: by
   `scripts/bench/decision_null.py` a change that does nothing is then kept in at most 1 of 100 tries, also
   when sigma comes from three baseline runs alone.
 """
@@ -35,8 +35,8 @@ SLACK = 1.0  # sigma; what a shorter code may turn out worse ...
 NOT_WORSE = 0.80  # ... with this confidence that it is not more
 
 EARLY_SHARE = 0.01  # of 1 - confidence, before the last look
-LAST_SHARE = 0.15  # of 1 - confidence, at the last look
-LITTLE_HOPE = 0.20  # P(gain reaches its price) below which no further run is spent
+LAST_SHARE = 0.16  # of 1 - confidence, at the last look
+LITTLE_HOPE = 0.18  # P(gain reaches its price) below which no further run is spent
 
 MEMORY_RATIO = 1.5
 MEMORY_GB = 0.5

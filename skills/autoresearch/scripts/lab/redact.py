@@ -105,12 +105,12 @@ def one_line(text: str | bytes, limit: int) -> str:
 
 
 def quote(text: str | bytes, limit_bytes: int) -> str:
-    """`clean` text with `| ` before every line, in at most `limit_bytes` bytes of UTF-8.
+    """`clean` text, tabs made blanks, with `| ` before every line, in at most `limit_bytes` bytes of UTF-8.
 
     The end of a text says most (it is where a run died), so it is the beginning that is cut, and the first
     line says how much. A single line too long for the room keeps its beginning.
     """
-    lines = clean(text).strip("\n").split("\n")
+    lines = clean(text).replace("\t", "    ").strip("\n").split("\n")
     lines = [MARK + line.rstrip() for line in lines] if any(lines) else []
     whole = "\n".join(lines)
     size = len(whole.encode())
