@@ -175,7 +175,7 @@ def init(
     obj.say(
         [
             f"campaign {tag} on branch {state.branch} at {state.base[:7]}",
-            f"{settings.metric} to the {settings.goal}; `{settings.command}`; {settings.seconds:g} s a run, "
+            f"{settings.aim}; `{settings.command}`; {settings.seconds:g} s a run, "
             f"ended at {settings.kill_after:g} s",
             f"edit: {', '.join(settings.edit)}   protect: {', '.join(settings.protect) or 'nothing'}",
             f"share: {', '.join(settings.share) or 'nothing'}   "
@@ -279,9 +279,9 @@ def try_(
     lab = Lab.find(obj.folder)
     with agent(lab, "try"):
         with lab.changing("try"):
-            told = loop.advance(lab)
+            loop.advance(lab)
             experiment = loop.propose(lab, hypothesis, words, leave_out, again)
-        _answer(obj, lab, experiment.id, wait_seconds, told)
+        _answer(obj, lab, experiment.id, wait_seconds)
 
 
 @verb()
@@ -302,18 +302,20 @@ def wait(obj: Context, experiment: str | None, limit: float) -> None:
     _answer(obj, lab, wanted.id, limit)
 
 
-def _answer(obj: Context, lab: Lab, identity: str, seconds: float, told: Sequence[str] = ()) -> None:
+def _answer(obj: Context, lab: Lab, identity: str, seconds: float) -> None:
     """Wait for a verdict and say what is known; exit 124 when the time ended first."""
     from lab import loop
 
-    experiment, more = loop.wait_for(lab, identity, seconds)
+    experiment = loop.wait_for(lab, identity, seconds)
     state, metric = lab.state, lab.settings.metric
     lines = views.verdict_lines(state, experiment, metric)
     if experiment.verdict == "crash":
         lines += _crash_text(lab, experiment)
-    notices = [*lab.journal.notices, *told, *more]
-    if not experiment.verdict and state.stopped:
-        lines.append(f"stopped: {state.stopped}")
+    notices = lab.notices
+    if state.stopped and experiment.status == "queued" and seconds > 0:
+        raise LabError(
+            f"{experiment.id} waits, the campaign is stopped: {state.stopped}", "mend that, then `resume`"
+        )
     lines += [f"note: {notice}" for notice in notices]
     lines.append(f"next: {_next(lab)}")
     fields = views.experiment_json(state, experiment)
@@ -342,20 +344,19 @@ def status(obj: Context) -> None:
     """Say the whole present in at most 30 lines: enough for a fresh session to go on"""
     lab = Lab.find(obj.folder)
     state = lab.read()
-    trouble = []
     if any(_needs_hand(lab, e) for e in state.experiments.values() if not (e.verdict and e.settled)):
         from lab import loop
 
         try:
             with lab.changing("status", wait_seconds=1):
-                trouble = loop.advance(lab)
+                loop.advance(lab)
         except LabError as error:
-            trouble = [f"{error.message} ({error.hint})"]
+            lab.told.append(f"{error.message} ({error.hint})")
         state = lab.state
     from lab.loop import budget_spent, noise
 
     known = noise(state)
-    notices = [*lab.journal.notices, *trouble]
+    notices = lab.notices
     running = [
         {**run.as_json(), "experiment": e.id, "heartbeat": lab.runner.heartbeat(lab.run_dir(run))}
         for e in state.open()
@@ -517,10 +518,10 @@ def resume(obj: Context) -> None:
             raise LabError(f"campaign {state.tag} is finished", "start the next one with `init --tag NEW`")
         if state.stopped:
             lab.journal.append("resumed")
-        told = loop.advance(lab)
+        loop.advance(lab)
         views.write_results(lab.root / "results.tsv", state, lab.settings.metric)
     going = [e.id for e in state.open()]
-    notices = [*lab.journal.notices, *told]
+    notices = lab.notices
     obj.say(
         [f"campaign {state.tag} goes on" + (f": {', '.join(going)} open" if going else ""),
          *(f"note: {n}" for n in notices), f"next: {_next(lab)}"],

@@ -26,6 +26,7 @@ class Lab:
         self.root = root
         self.home = root / HOME
         self.journal = Journal(self.home / "journal.jsonl")
+        self.told: list[str] = []  # what happened on the way and the caller should hear of
 
     @classmethod
     def find(cls, start: Path) -> Lab:
@@ -65,6 +66,11 @@ class Lab:
         from lab.runners.catalog import runner
 
         return runner(self.settings.runner)
+
+    @property
+    def notices(self) -> list[str]:
+        """What loading mended and what happened on the way, each once."""
+        return list(dict.fromkeys([*self.journal.notices, *self.told]))
 
     def read(self) -> State:
         """Load the present without a lock."""

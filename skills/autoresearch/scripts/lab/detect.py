@@ -42,17 +42,19 @@ def detect(root: Path, wishes: Wishes, ignored: set[str]) -> Settings:
 
     `ignored` holds the names of git-ignored entries of `root`: those a run only sees when shared.
     """
-    edit = wishes.edit or (_script(root, wishes.command),)
+    named = next((name for name in wishes.edit if (root / name).suffix == ".py"), None)
+    script = named or ("" if wishes.command and wishes.edit else _script(root, wishes.command))
+    edit = wishes.edit or (script,)
     protect = wishes.protect or tuple(
         name for name in ("prepare.py",) if (root / name).exists() and name not in edit
     )
-    text = "\n".join(_source(root / name) for name in (*edit, *protect))
+    text = "\n".join(_source(root / name) for name in dict.fromkeys((script, *edit, *protect)))
     metric = wishes.metric or _metric(text)
     if not METRIC_NAME.fullmatch(metric):
         raise LabError(f"--metric is {metric!r}", "write the name as the program prints it: val_loss", CONFIG)
     seconds = wishes.seconds or _budget(text)
     uses_uv = (root / "uv.lock").exists() and shutil.which("uv") is not None
-    command = wishes.command or (f"uv run {edit[0]}" if uses_uv else f"python {edit[0]}")
+    command = wishes.command or (f"uv run {script}" if uses_uv else f"python {script}")
     share = wishes.share or tuple(name for name in SHARED if name in ignored)
     if uses_uv and ".venv" in ignored and not wishes.share:
         share += (".venv",)

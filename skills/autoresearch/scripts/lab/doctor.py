@@ -91,7 +91,7 @@ def _settings(lab: Lab) -> Finding:
     return Finding(
         FILE_NAME,
         True,
-        f"{settings.metric} to the {settings.goal}, {settings.seconds:g} s a run, `{settings.command}`",
+        f"{settings.aim}, {settings.seconds:g} s a run, `{settings.command}`",
     )
 
 

@@ -191,28 +191,28 @@ def _refuse_repeat(state: State, tree: str, parent_tree: str, args: str, again: 
 
 
 def _commit_message(identity: str, hypothesis: str, words: Mapping[str, str]) -> str:
-    title = one_line(hypothesis, 200) or identity
-    parts = [f"{name.capitalize()}: {one_line(text, 500)}" for name, text in words.items() if text]
+    title = one_line(views.flat(hypothesis), 200) or identity
+    parts = [
+        f"{name.capitalize()}: {one_line(views.flat(text), 500)}" for name, text in words.items() if text
+    ]
     return "\n".join([title, "", *parts, f"Experiment: {identity}", ""])
 
 
 # -- moving on ---------------------------------------------------------------------------------------
 
 
-def catch_up(lab: Lab) -> list[str]:
-    """Finish what a process left undone: refs, branch, notes, working tree, views; return what to tell."""
+def catch_up(lab: Lab) -> None:
+    """Finish what a process left undone: refs, branch, notes, working tree, views."""
     state = lab.state
-    told: list[str] = []
     if not state.tag or state.finished:
-        return told
+        return
     for experiment in list(state.unsettled()):
         _publish(lab, experiment)
     if state.tree_at != state.incumbent_commit:
-        told += _bring_tree_back(lab)
-    return told
+        _bring_tree_back(lab)
 
 
-def _bring_tree_back(lab: Lab) -> list[str]:
+def _bring_tree_back(lab: Lab) -> None:
     """Let the `edit:` files show the incumbent, merged with what is being edited."""
     state, workspace = lab.state, lab.workspace
     for experiment in state.experiments.values():
@@ -222,19 +222,18 @@ def _bring_tree_back(lab: Lab) -> list[str]:
     conflicts = workspace.sync(state.tree_at, state.incumbent_commit, lab.settings.edit, folder)
     step("tree.synced")
     lab.journal.append("tree", commit=state.incumbent_commit, conflicts=conflicts)
-    return [
+    lab.told += [
         f"{path}: the new incumbent {state.incumbent_id} and your edit conflict; markers are in the file, "
         f"all three versions in {folder}"
         for path in conflicts
     ]
 
 
-def advance(lab: Lab) -> list[str]:
-    """Move open experiments on as far as possible without waiting; return what to tell."""
-    told = catch_up(lab)
+def advance(lab: Lab) -> None:
+    """Move open experiments on as far as possible without waiting."""
+    catch_up(lab)
     while _advance_once(lab):
-        told += catch_up(lab)
-    return told
+        catch_up(lab)
 
 
 def _advance_once(lab: Lab) -> bool:
@@ -260,7 +259,7 @@ def _follow(lab: Lab, experiment: Experiment, run: Run) -> bool:
             experiment,
             run,
             outcome="interrupted",
-            detail="its supervisor was killed or the machine restarted",
+            detail=_last_words(folder) or "its supervisor was killed or the machine restarted",
         )
         return True
     if seen == "absent":
@@ -268,6 +267,15 @@ def _follow(lab: Lab, experiment: Experiment, run: Run) -> bool:
             _prepare(lab, experiment, run)
         _submit(lab, folder)
     return False
+
+
+def _last_words(folder: Path) -> str:
+    """What a supervisor that failed left in its own log."""
+    try:
+        lines = (folder / "supervisor.log").read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return f"its supervisor failed: {one_line(lines[-1], 200)}" if lines else ""
 
 
 def _next_step(lab: Lab, experiment: Experiment) -> bool:
@@ -571,19 +579,18 @@ def _decided(state: State, run_id: str) -> bool:
 # -- waiting ---------------------------------------------------------------------------------------------
 
 
-def wait_for(lab: Lab, identity: str, seconds: float) -> tuple[Experiment, list[str]]:
+def wait_for(lab: Lab, identity: str, seconds: float) -> Experiment:
     """Move the campaign on until `identity` has a verdict, nothing can move, or `seconds` are over."""
     end = time.monotonic() + seconds
-    told: list[str] = []
     while True:
         with lab.changing("wait") as state:
-            told += advance(lab)
+            advance(lab)
             experiment = state.get(identity)
             running = next((e.open_run for e in state.open() if e.open_run), None)
         if experiment.verdict or running is None:
-            return experiment, told
+            return experiment
         if not _watch(lab, running, end):
-            return experiment, told
+            return experiment
 
 
 def _watch(lab: Lab, run: Run, end: float) -> bool:

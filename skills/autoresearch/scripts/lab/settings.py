@@ -54,6 +54,11 @@ class Settings:
     notify: tuple[str, ...] = ()
 
     @property
+    def aim(self) -> str:
+        """The metric and its direction in words."""
+        return f"{self.metric} ({'lower' if self.goal == 'min' else 'higher'} is better)"
+
+    @property
     def seeded(self) -> bool:
         """Whether the tool can choose a run's seed."""
         return bool(self.seed_env or self.seed_arg)
@@ -357,7 +362,9 @@ def render(settings: Settings) -> str:
     """Write `settings` as the text of autoresearch.yaml, one comment per key that is not plain."""
 
     def flow(value: object) -> str:
-        text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+        text = yaml.safe_dump(
+            value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False
+        )
         return text.removesuffix("...\n").strip()
 
     def number(value: float) -> str:

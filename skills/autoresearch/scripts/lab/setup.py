@@ -114,7 +114,7 @@ def end(lab: Lab) -> list[str]:
     state, workspace = lab.state, lab.workspace
     if state.finished:
         return [f"it was finished at {state.finished[:19]}"]
-    told = catch_up(lab)
+    catch_up(lab)
     running = [e.open_run.id for e in state.open() if e.open_run]
     if running:
         raise LabError(f"run {', '.join(running)} is still at work", "`wait` for it, or `stop --now`")
@@ -126,9 +126,9 @@ def end(lab: Lab) -> list[str]:
     _, head = workspace.head()
     edited = workspace.changes(state.incumbent_commit, lab.settings.edit, ()).inside
     if edited:
-        told.append(f"left as you edited it: {', '.join(edited)}")
+        lab.told.append(f"left as you edited it: {', '.join(edited)}")
     else:
         workspace.sync(state.incumbent_commit, head, lab.settings.edit, lab.home / "conflicts" / "finish")
         step("finish.tree")
     lab.journal.append("finished")
-    return told
+    return lab.notices

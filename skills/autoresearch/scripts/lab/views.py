@@ -16,9 +16,14 @@ from lab.settings import Settings
 DESCRIPTION_LIMIT = 300
 
 
+def flat(text: str) -> str:
+    """The text with every line end as a space: words of a person, not a terminal's progress."""
+    return " ".join(text.splitlines())
+
+
 def description(text: str) -> str:
     """One line that no TSV or CSV reader can trip over: no tab, newline, control sign or double quote."""
-    return one_line(text, DESCRIPTION_LIMIT).replace('"', "'").replace("\\", "/").strip() or "-"
+    return one_line(flat(text), DESCRIPTION_LIMIT).replace('"', "'").replace("\\", "/").strip() or "-"
 
 
 def results_tsv(state: State, metric: str) -> str:
@@ -59,7 +64,7 @@ def number(value: float | None) -> str:
 def verdict_lines(state: State, e: Experiment, metric: str) -> list[str]:
     """What `try` and `wait` print: the verdict first."""
     if not e.verdict:
-        return [_going(e), f"hypothesis: {one_line(e.hypothesis, 160)}"]
+        return [_going(e), f"hypothesis: {one_line(flat(e.hypothesis), 160)}"]
     lines = [f"{e.id} {e.verdict.upper()}  {metric} {number(e.metric)}  {e.reason}"]
     if state.incumbent and state.incumbent is not e:
         best = state.incumbent
@@ -104,9 +109,9 @@ def experiment_json(state: State, e: Experiment) -> Record:
 
 def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     """`status`: what a fresh session must know, in at most 30 lines."""
-    metric, counts = settings.metric, state.counts()
+    counts = state.counts()
     lines = [
-        f"campaign {state.tag}  branch {state.branch}  {metric} to the {settings.goal}"
+        f"campaign {state.tag}  branch {state.branch}  {settings.aim}"
         + ("  FINISHED" if state.finished else "  STOPPED" if state.stopped else ""),
         f"edit {', '.join(settings.edit)}; protected {', '.join(settings.protect) or 'nothing'}; "
         f"{settings.seconds:g} s a run",
@@ -126,13 +131,15 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     if facts["queued"]:
         lines.append(f"queued: {', '.join(list(facts['queued'])[:10])}")  # type: ignore[call-overload]
     recent = [e for e in state.experiments.values() if e.verdict][-6:]
-    lines += [f"  {e.id} {e.verdict:<8} {number(e.metric):>10}  {one_line(e.hypothesis, 80)}" for e in recent]
+    lines += [
+        f"  {e.id} {e.verdict:<8} {number(e.metric):>10}  {one_line(flat(e.hypothesis), 80)}" for e in recent
+    ]
     lines += [f"note: {notice}" for notice in list(facts["notices"])[:5]]  # type: ignore[call-overload]
     return [*lines[:28], f"next: {facts['next']}"]
 
 
 def _place(e: Experiment) -> str:
-    return f"{e.id} {number(e.metric)} ({e.commit[:7]}) {one_line(e.hypothesis, 70)}"
+    return f"{e.id} {number(e.metric)} ({e.commit[:7]}) {one_line(flat(e.hypothesis), 70)}"
 
 
 def _rows(facts: Record, name: str) -> list[Record]:
@@ -166,7 +173,7 @@ def table(state: State, metric: str, count: int) -> list[str]:
         gain = "-" if e.gain is None else f"{e.gain:+.6f}"
         shown = e.verdict or e.status
         lines.append(
-            f"{e.id:<5} {number(e.metric):>12} {gain:>10} {memory:>5} {shown:<8} {one_line(e.hypothesis, 70)}"
+            f"{e.id:<5} {number(e.metric):>12} {gain:>10} {memory:>5} {shown:<8} {one_line(flat(e.hypothesis), 70)}"
         )
     if len(rows) > count:
         lines.insert(1, f"... {len(rows) - count} earlier ones: log -n {len(rows)}, or results.tsv")
@@ -177,8 +184,8 @@ def details(state: State, e: Experiment, metric: str, run_folder: Path) -> list[
     """Everything about one experiment that fits a screen."""
     lines = verdict_lines(state, e, metric)
     lines += [
-        f"hypothesis: {one_line(e.hypothesis, 300)}",
-        *(f"{name}: {one_line(text, 300)}" for name, text in _words(e) if text),
+        f"hypothesis: {one_line(flat(e.hypothesis), 300)}",
+        *(f"{name}: {one_line(flat(text), 300)}" for name, text in _words(e) if text),
         f"commit {e.commit[:12]} on {e.parent[:12]}, {e.added} lines added, {e.removed} removed"
         + (f" in {', '.join(e.files[:5])}" if e.files else ""),
     ]
