@@ -14,10 +14,9 @@ from runs import a_run, alive, claimed, executed, pids_in, result_of, tree_of, u
 
 from lab import supervisor
 from lab.clock import ClockSample, interruption
+from lab.result import Ending, outcome_of
 from lab.runlog import RunLog
 from lab.runners.local import Local
-from lab.supervisor import outcome_of
-from lab.watch import Ending
 
 KEYS = {
     *("schema", "run", "nonce", "outcome", "exit_code", "signal", "started_at", "ended_at", "seconds"),
@@ -218,22 +217,22 @@ def test_a_run_whose_supervisor_died_is_never_executed_again(tmp_path: Path) -> 
     run_dir = a_run(tmp_path, "open('ran', 'w')")
     (run_dir / "claim").write_text('{"pid": 1}')
     Local().submit(run_dir, os.environ)
-    until(lambda: supervisor.claim(run_dir, "x") is None)
+    until(lambda: supervisor.claim(run_dir) is None)
     assert not (tree_of(run_dir) / "ran").exists()
 
 
 def test_a_run_with_a_result_is_never_executed_again(tmp_path: Path) -> None:
     run_dir = a_run(tmp_path, "open('ran', 'w')")
     (run_dir / "run.json").write_text("{}")
-    assert supervisor.claim(run_dir, "x") is None
+    assert supervisor.claim(run_dir) is None
 
 
 def test_an_empty_claim_can_be_claimed(tmp_path: Path) -> None:
     run_dir = a_run(tmp_path)
     (run_dir / "claim").touch()
-    descriptor = supervisor.claim(run_dir, "x")
+    descriptor = supervisor.claim(run_dir)
     assert descriptor is not None
-    assert supervisor.claim(run_dir, "x") is None
+    assert supervisor.claim(run_dir) is None
     os.close(descriptor)
 
 
@@ -350,7 +349,10 @@ def _ending(status: int = 0, stopped: str | None = None, oom_kills: int = 0) -> 
         (_ending(256), [], None, "error"),
         (_ending(256), [], "no space left", "infra"),
         (_ending(9), [], None, "killed"),
+        (_ending(137 * 256), [], None, "killed"),
+        (_ending(64), [], None, "killed"),
         (_ending(9, oom_kills=1), [], None, "error"),
+        (_ending(137 * 256, oom_kills=1), [], None, "error"),
         (_ending(15, oom_kills=1), [], None, "killed"),
         (_ending(9, "timeout"), [], None, "timeout"),
         (_ending(9, "interrupted"), [], None, "interrupted"),

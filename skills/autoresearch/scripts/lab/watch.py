@@ -22,7 +22,9 @@ from types import FrameType
 from lab import clock, processes
 from lab.atomic import write_atomic
 from lab.metrics import Scanner
+from lab.result import Ending
 from lab.runlog import RunLog
+from lab.spec import Spec
 from lab.steps import step
 
 TURN_SECONDS = 0.05
@@ -32,53 +34,6 @@ LEFTOVER_GRACE_SECONDS = 3.0  # for what a training process leaves running when 
 GIVE_UP_SECONDS = 30.0  # after the first KILL: what lives on hangs in the kernel
 READ_BYTES, READS_A_TURN = 65_536, 16
 KNOWN_KEPT = 256
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What to run and within which bounds, as `spec.json` says it."""
-
-    run: str
-    nonce: str
-    argv: list[str]
-    env_add: dict[str, str]
-    tree: Path
-    cwd: Path
-    kill_after: float  # seconds
-    metric: dict[str, str | None]  # name, take, pattern
-    protected: dict[str, str]  # path in the tree -> sha256
-    incumbent_memory_gb: float | None = None
-    grace: float = 10.0  # seconds between TERM and KILL
-    gap_seconds: float = 15.0
-    free_disk_floor_mb: float = 500.0
-
-    @property
-    def cookie(self) -> str:
-        """What every process of this run, and no other, carries in its environment."""
-        return f"{self.run}:{self.nonce}"
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a training process ended; `stopped` is why we ended it, or None when it ended by itself."""
-
-    status: int  # as of wait(2)
-    seconds: float
-    stopped: str | None
-    detail: str
-    peak_rss_mb: float
-    survivors: int  # processes that not even KILL ended
-    oom_kills: int  # on the whole machine, meanwhile
-
-    @property
-    def signal(self) -> int | None:
-        """The signal that ended the process."""
-        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
-
-    @property
-    def exit_code(self) -> int:
-        """The exit status, 128 + n after signal n as in a shell."""
-        return 128 + self.signal if self.signal else os.WEXITSTATUS(self.status)
 
 
 @dataclass
