@@ -33,7 +33,7 @@ PRESET = SETTINGS.preset.name
 
 # Size, by preset
 DEPTH = {"smoke": 2, "cpu": 2, "laptop": 6, "h100": 8}[PRESET]             # blocks
-WIDTH = {"smoke": 64, "cpu": 96, "laptop": 384, "h100": 512}[PRESET]       # channels
+WIDTH = {"smoke": 64, "cpu": 64, "laptop": 384, "h100": 512}[PRESET]       # channels
 HEAD_WIDTH = {"smoke": 32, "cpu": 32, "laptop": 64, "h100": 128}[PRESET]   # channels in a head
 STEP_ROWS = {"smoke": 8, "cpu": 8, "laptop": 32, "h100": 256}[PRESET]      # rows in an optimizer step
 PASS_ROWS = {"smoke": 8, "cpu": 8, "laptop": 16, "h100": 128}[PRESET]      # rows in a forward pass
@@ -147,7 +147,8 @@ class Block(nn.Module):
 
 
 def softcap(logits: torch.Tensor) -> torch.Tensor:
-    return SOFTCAP * torch.tanh(logits / SOFTCAP)
+    """Between plus and minus SOFTCAP: with a root, a third of the price of the usual tanh on a CPU."""
+    return logits * SOFTCAP * (logits.square() + SOFTCAP**2).rsqrt()
 
 
 class BlockLoss(torch.autograd.Function):
@@ -161,13 +162,16 @@ class BlockLoss(torch.autograd.Function):
         dx, dweight, total = torch.empty_like(x), torch.zeros_like(weight), x.new_zeros(())
         blocks = zip(x.split(BLOCK), y[:, None].split(BLOCK), dx.split(BLOCK), strict=True)
         for part, target, dpart in blocks:
-            tanh = (part @ weight.T).mul_(1 / SOFTCAP).tanh_()
-            slope = (tanh * SOFTCAP).exp_()  # at most exp(SOFTCAP): needs no maximum taken off
+            logits = part @ weight.T
+            shrink = logits.square().add_(SOFTCAP**2).rsqrt_().mul_(SOFTCAP)
+            logits.mul_(shrink)
+            total -= logits.gather(1, target).sum()
+            slope = logits.exp_()  # at most exp(SOFTCAP): needs no maximum taken off
             sums = slope.sum(1, keepdim=True)
-            total += (sums.log() - SOFTCAP * tanh.gather(1, target)).sum()
+            total += sums.log().sum()
             slope.div_(sums * len(y))
             slope.scatter_add_(1, target, slope.new_full(target.shape, -1 / len(y)))
-            slope.addcmul_(slope * tanh, tanh, value=-1)  # times the slope of tanh
+            slope.mul_(shrink).mul_(shrink).mul_(shrink)  # the slope of softcap is shrink cubed
             torch.mm(slope, weight, out=dpart)
             dweight.addmm_(slope.T, part)
         ctx.save_for_backward(dx, dweight)
