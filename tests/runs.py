@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,6 @@ from lab.runners.base import Runner
 from lab.runners.local import Local
 
 Result = dict[str, object]
-NONCE = "5eed" * 4
 
 
 def a_run(folder: Path, code: str = "", *, name: str = "e001.1", **spec: object) -> Path:
@@ -25,7 +25,8 @@ def a_run(folder: Path, code: str = "", *, name: str = "e001.1", **spec: object)
     fields: Result = {
         "schema": 1,
         "run": name,
-        "nonce": NONCE,
+        # A fixed one would let two test sessions on one machine end each other's processes.
+        "nonce": secrets.token_hex(8),
         "argv": [sys.executable, "train.py"],
         "env_add": {},
         "tree": str(tree),
