@@ -40,6 +40,7 @@ PASS_ROWS = {"smoke": 8, "cpu": 8, "laptop": 16, "h100": 128}[PRESET]      # row
 
 # Model
 MLP_RATIO = 4              # hidden channels of the MLP over WIDTH
+PAIRS = {"smoke": 2**15, "cpu": 2**15, "laptop": 2**16, "h100": 2**17}[PRESET]   # rows of the pair table
 VALUE_EVERY = 2            # a value embedding in every n-th block, counted from the last
 ROPE_BASE = 10_000         # longest wavelength of the rotary embedding, in places
 SOFTCAP = 15.0             # logits stay within plus or minus this
@@ -183,6 +184,12 @@ class BlockLoss(torch.autograd.Function):
         return dx * gradients[0], dweight * gradients[0], None
 
 
+def pair_index(tokens: torch.Tensor) -> torch.Tensor:
+    """A hash of each token and the one before it; pairs that share a row learn to live with it."""
+    before = F.pad(tokens, (1, 0))[:, :-1]
+    return (tokens * 27_191 + before * 36_313) % PAIRS
+
+
 class GPT(nn.Module):
     """tokens (rows, places) -> logits (rows, places, vocabulary)."""
 
@@ -190,6 +197,7 @@ class GPT(nn.Module):
         super().__init__()
         has_value = [(DEPTH - 1 - i) % VALUE_EVERY == 0 for i in range(DEPTH)]
         self.embedding = nn.Embedding(vocab_size, WIDTH)
+        self.pairs = nn.Embedding(PAIRS, WIDTH)
         self.values = nn.ModuleDict(
             {str(i): nn.Embedding(vocab_size, WIDTH) for i in range(DEPTH) if has_value[i]}
         )
@@ -204,7 +212,7 @@ class GPT(nn.Module):
     def start_weights(self) -> None:
         bound = (3 / WIDTH) ** 0.5  # uniform with a variance of 1 / WIDTH
         for name, weight in self.named_parameters():
-            if name.endswith(("out.weight", "down.weight")):
+            if name.endswith(("out.weight", "down.weight", "pairs.weight")):
                 weight.zero_()  # each block starts as the identity
             elif name.startswith("embedding"):
                 weight.normal_(0, EMBEDDING_SCALE)
@@ -216,7 +224,7 @@ class GPT(nn.Module):
     def features(self, tokens: torch.Tensor) -> torch.Tensor:
         """(rows, places) -> (rows, places, WIDTH): all but the output matrix."""
         cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
-        x = first = norm(self.embedding(tokens))
+        x = first = norm(self.embedding(tokens) + self.pairs(pair_index(tokens)))
         for index, block in enumerate(self.blocks):
             extra = self.values[str(index)](tokens) if str(index) in self.values else None
             x = block(x, first, extra, cos, sin)
@@ -293,7 +301,7 @@ def optimizers_for(model: GPT) -> list[torch.optim.Optimizer]:
     scalars = [p for p in model.blocks.parameters() if p.ndim < 2 or p.shape[1] == 1]
     scale = (WIDTH / 768) ** -0.5
     groups = [
-        {"params": [model.embedding.weight], "lr": EMBEDDING_LR * scale},
+        {"params": [model.embedding.weight, model.pairs.weight], "lr": EMBEDDING_LR * scale},
         {"params": list(model.values.parameters()), "lr": EMBEDDING_LR * scale},
         {"params": [model.head.weight], "lr": UNEMBEDDING_LR * scale},
         {"params": scalars, "lr": SCALAR_LR},
