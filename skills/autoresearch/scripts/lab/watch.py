@@ -34,6 +34,7 @@ LEFTOVER_GRACE_SECONDS = 3.0  # for what a training process leaves running when 
 GIVE_UP_SECONDS = 30.0  # after the first KILL: what lives on hangs in the kernel
 READ_BYTES, READS_A_TURN = 65_536, 16
 KNOWN_KEPT = 256
+KILLS_A_TURN = 200
 
 
 @dataclass
@@ -44,18 +45,27 @@ class Sweep:
     asked: set[tuple[int, str]] = field(default_factory=set)
     survivors: int = 0
 
-    def turn(self, alive: list[processes.Process]) -> bool:
-        """Signal what is alive; whether the sweep is over."""
-        now = time.monotonic()
+    @property
+    def killing(self) -> bool:
+        """Whether the grace is over."""
+        return time.monotonic() >= self.kill_at
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether what still lives will not be ended by a signal."""
+        return time.monotonic() > self.kill_at + GIVE_UP_SECONDS
+
+    def turn(self, alive: list[processes.Process]) -> None:
+        """Signal what is alive."""
+        killing = self.killing
         self.survivors = len(alive)
         for process in alive:
-            if now >= self.kill_at:
+            if killing:
                 processes.send(process, signal.SIGKILL)
             elif process.key not in self.asked:
                 self.asked.add(process.key)
                 processes.send(process, signal.SIGTERM)
                 processes.send(process, signal.SIGCONT)  # a stopped process sees TERM only when it goes on
-        return not alive or now > self.kill_at + GIVE_UP_SECONDS
 
 
 class Watch:
@@ -154,6 +164,7 @@ class Watch:
         if hasattr(self, "child"):
             for process in processes.of_run(os.getpid(), self.known, self.spec.cookie):
                 processes.send(process, signal.SIGKILL)
+            processes.kill_children()
         signal.set_wakeup_fd(-1)
 
     # -- one turn --------------------------------------------------------------------------------------
@@ -208,15 +219,18 @@ class Watch:
         if now.monotonic - self.first.monotonic > self.spec.kill_after:
             self.stop("timeout", f"still running after {self.spec.kill_after:g} s")
 
-    def _reap(self) -> None:
-        """Bury every dead child, the adopted ones too, and note how the training ended."""
+    def _reap(self) -> bool:
+        """Bury every dead child, the adopted ones too, and note how the training ended; whether one lives.
+
+        Since orphans are adopted, having no child is having no descendant (Linux).
+        """
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
             if pid != self.child.pid:
                 continue
             self.seconds = time.monotonic() - self.first.monotonic
@@ -232,12 +246,18 @@ class Watch:
             return False
         alive = processes.of_run(os.getpid(), self.known, self.spec.cookie)
         self.known.update(process.key for process in alive)
-        over = self.sweep.turn(alive)
-        if over and self.status is None:
-            self._reap()
-            if self.status is None and alive:  # it hangs in the kernel; nobody can say how it ends
-                self.status, self.seconds = int(signal.SIGKILL), time.monotonic() - self.first.monotonic
-        return over and self.status is not None
+        self.sweep.turn(alive)
+        children = self._reap()
+        for _ in range(KILLS_A_TURN if self.sweep.killing else 0):
+            if not children:
+                break
+            processes.kill_children()
+            children = self._reap()
+        if not (alive or children) and not processes.LINUX:  # a table may miss a process that just forked
+            alive = processes.of_run(None, self.known, self.spec.cookie)
+        if self.sweep.hopeless and self.status is None:  # it hangs in the kernel; nobody can say how it ends
+            self.status, self.seconds = int(signal.SIGKILL), time.monotonic() - self.first.monotonic
+        return self.sweep.hopeless or not (alive or children)
 
     # -- what others can see ---------------------------------------------------------------------------
 
