@@ -12,7 +12,7 @@ What the environment can say (all optional):
     AUTORESEARCH_DATA     folder for the data                          default: ~/.cache/autoresearch/data
     AUTORESEARCH_DEVICE   cpu | cuda | mps                             default: the best there is
     AUTORESEARCH_THREADS  CPU threads; the seconds of all are counted  default: the preset's
-    AUTORESEARCH_OUT      folder for metrics.json and curve.tsv        default: not written
+    AUTORESEARCH_OUT      folder for metrics.json                      default: not written
     AUTORESEARCH_HELDOUT  1 scores the held-out split as well          default: 0
     SEED                  whole number: weights and order of rows      default: 1337
 """
@@ -510,8 +510,8 @@ _scoring = False
 
 
 def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and _scored_files and not _scoring and isinstance(arguments[0], str):
-        path = os.path.realpath(arguments[0])
+    if event == "open" and _scored_files and not _scoring and not isinstance(arguments[0], int):
+        path = os.path.realpath(os.fsdecode(arguments[0]))
         if path in _scored_files:
             _opened.append(path)
 
@@ -596,6 +596,7 @@ def cpu_seconds() -> float:
 
 
 _imported_at = cpu_seconds()
+_started: list[Budget] = []
 
 
 @dataclass
@@ -611,26 +612,34 @@ class Budget:
     longest_step: float = 0.0      # in the budget's unit
     _wall: float | None = None     # perf_counter at the start
     _cpu: float = 0.0
-    _free: float = 0.0             # seconds of warm-up not charged
+    _charged: float = 0.0          # seconds taken off before the first step
+    _warm_cpu: float = 0.0         # CPU seconds of the warm-up
     _last: float = 0.0
     _end: tuple[float, float, float] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        late = max(0.0, cpu_seconds() - _imported_at - SETUP_SECONDS)
-        self._wall, self._cpu = perf_counter(), cpu_seconds()
+        """Start the clock, once. Set-up beyond what importing and building take is charged."""
+        if _started:
+            raise Refused("a budget was started already: one run has one budget, started once")
+        _started.append(self)
+        set_up = cpu_seconds() - _imported_at - self._warm_cpu
         if self.kind in ("wall", "cpu"):
-            self._free = -late
+            self._charged += max(0.0, set_up - SETUP_SECONDS)
+        self._wall, self._cpu = perf_counter(), cpu_seconds()
 
-    def warm_up(self, model: torch.nn.Module, run: Callable[[], None]) -> None:
-        """Run once without charge, for compilation, then put the weights back: nothing is learned here."""
-        if self.kind not in ("wall", "cpu"):
-            return
+    def warm_up(self, model: torch.nn.Module, run: Callable[[], Any]) -> None:
+        """Before the start: run once, for compilation, then put the weights back, so nothing is learned.
+
+        Only WARM_UP_SECONDS are free.
+        """
         before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        start, tokens = self.spent(), self.tokens
+        wall, cpu = perf_counter(), cpu_seconds()
         run()
+        if self.kind in ("wall", "cpu"):
+            self._charged += max(0.0, perf_counter() - wall - WARM_UP_SECONDS)
+        self._warm_cpu += cpu_seconds() - cpu
         model.load_state_dict(before)
-        self._free += min(self.spent() - start, WARM_UP_SECONDS)
-        self.tokens = tokens
+        self.tokens = 0
 
     def handed_out(self, tokens: int) -> None:
         if self._end is not None:
@@ -648,7 +657,7 @@ class Budget:
         if self.kind == "tokens":
             return float(self.tokens)
         clock = cpu_seconds() - self._cpu if self.kind == "cpu" else perf_counter() - self._wall
-        return clock - self._free
+        return clock + self._charged
 
     def step(self) -> None:
         if self.device == "cuda":
@@ -719,9 +728,8 @@ def evaluate_bpb(
     import torch
 
     start = perf_counter()
+    refuse_changes(settings, budget)
     budget.close()
-    if _opened:
-        raise Refused(f"train.py opened {Path(_opened[0]).name}, which only evaluate_bpb may read")
     with _open_for_scoring(), torch.no_grad():
         table = data.rows(side)
         lengths = torch.from_numpy(np.load(data.folder / "token_bytes.npy", allow_pickle=False))
@@ -738,6 +746,16 @@ def evaluate_bpb(
             sums += score_batch(score(x), y, lengths.to(y.device))
         nats, size, count = sums.tolist()
     return Evaluation(nats / math.log(2) / size, int(count), int(size), perf_counter() - start)
+
+
+def refuse_changes(settings: Settings, budget: Budget) -> None:
+    """What is scored, for how long it was trained and on what is not train.py's to choose."""
+    if settings != read_settings():
+        raise Refused("the settings are not the ones that read_settings() gives: leave them as they are")
+    if (budget.kind, budget.amount) != (settings.budget_kind, settings.budget_amount):
+        raise Refused(f"trained with budget {budget.kind}:{budget.amount:g}, not with that of the settings")
+    if _opened:
+        raise Refused(f"train.py opened {Path(_opened[0]).name}, which only evaluate_bpb may read")
 
 
 def score_batch(logits: torch.Tensor, y: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

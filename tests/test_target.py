@@ -213,6 +213,7 @@ def test_no_half_built_folder_is_left(prepared: Any) -> None:
     assert not list(prepare.data_folder(prepared).parent.glob(".building-*"))
 
 
+@pytest.mark.slow
 def test_two_processes_may_prepare_at_once(small_corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     environment = {
@@ -267,6 +268,7 @@ def test_a_corpus_with_too_little_text_is_refused(tmp_path: Path) -> None:
 
 
 def a_budget(kind: str = "steps", amount: float = 4) -> Any:
+    prepare._started.clear()
     budget = prepare.Budget(kind, amount)
     budget.start()
     return budget
@@ -321,6 +323,34 @@ def test_training_after_the_evaluation_is_refused() -> None:
         budget.handed_out(1)
 
 
+def test_a_clock_is_not_started_again() -> None:
+    budget = a_budget()
+    with pytest.raises(SystemExit, match="started already"):
+        budget.start()
+    with pytest.raises(SystemExit, match="started already"):
+        prepare.Budget("steps", 4).start()
+
+
+def test_what_a_warm_up_learns_is_taken_back() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(2, 2)
+    before = model.weight.detach().clone()
+    budget = prepare.Budget("cpu", 100)
+    budget.warm_up(model, lambda: model.weight.data.add_(1))
+    assert torch.equal(model.weight, before)
+    assert budget.tokens == 0
+
+
+def test_a_warm_up_beyond_its_limit_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(prepare, "WARM_UP_SECONDS", -50.0)
+    prepare._started.clear()
+    budget = prepare.Budget("wall", 100)
+    budget.warm_up(torch.nn.Linear(2, 2), lambda: None)
+    budget.start()
+    assert 0.5 <= budget.progress < 0.6
+
+
 def test_work_before_the_start_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "SETUP_SECONDS", 0.0)
     monkeypatch.setattr(prepare, "_imported_at", prepare.cpu_seconds() - 50)
@@ -349,13 +379,15 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         prepare.PRESETS["smoke"], seq_len=PLACES, vocab_size=VOCABULARY, eval_tokens=16 * PLACES, eval_rows=4
     )
     settings = replace(settings_for(), preset=preset)
+    settings = replace(settings, budget_kind="steps", budget_amount=4)
+    monkeypatch.setattr(prepare, "read_settings", lambda: settings)
     data = prepare.Data(tmp_path, {})
 
-    def score(model: Any, side: str = "val") -> Any:
+    def score(model: Any, changed: Any = settings, budget: Any = None) -> Any:
         torch.manual_seed(0)
-        return prepare.evaluate_bpb(model, data, settings, a_budget(), side)
+        return prepare.evaluate_bpb(model, data, changed, budget or a_budget())
 
-    score.data = data  # type: ignore[attr-defined]
+    score.data, score.settings = data, settings  # type: ignore[attr-defined]
     return score
 
 
@@ -438,6 +470,24 @@ def test_opening_the_validation_rows_while_training_is_refused(
     np.load(path, mmap_mode="r")
     with pytest.raises(SystemExit, match=r"opened val\.npy"):
         scored(uniform)
+
+
+def test_opening_them_as_a_path_is_seen_too(scored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = scored.data.folder / "val.npy"
+    monkeypatch.setattr(prepare, "_scored_files", {os.path.realpath(path)})
+    with path.open("rb"), pytest.raises(SystemExit, match=r"opened val\.npy"):
+        scored(uniform)
+
+
+def test_a_smaller_evaluation_is_refused(scored: Any) -> None:
+    tiny = replace(scored.settings, preset=replace(scored.settings.preset, eval_tokens=4 * PLACES))
+    with pytest.raises(SystemExit, match="settings"):
+        scored(uniform, tiny)
+
+
+def test_a_longer_budget_is_refused(scored: Any) -> None:
+    with pytest.raises(SystemExit, match="trained with budget steps:400"):
+        scored(uniform, budget=a_budget("steps", 400))
 
 
 # ---------------------------------------------------------------------------

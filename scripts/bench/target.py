@@ -1,9 +1,9 @@
 """Our train.py against a plain one of the same size: tokens in a CPU second, and val_bpb at the same budget.
 
 The plain one is what karpathy's autoresearch describes, written without thought for a CPU: fp32, eager,
-torch's own choice of threads, all logits of a step at once, tanh softcap, Muon matrix by matrix and AdamW.
-Same data, preset, width, depth, rows in a step, seed and budget of CPU seconds; runs take turns, so that a
-change of the machine's load meets both.
+all logits of a step at once, tanh softcap, Muon matrix by matrix and AdamW, no table of token pairs.
+Same data, preset, width, depth, rows in a step, threads, seed and budget of CPU seconds; runs take turns, so
+that a change of the machine's load meets both.
 
     python scripts/bench/target.py --cpu-seconds 60 --repeats 1
 """
@@ -85,11 +85,12 @@ def speed(row: dict[str, float]) -> float:
 def plain_run() -> None:
     sys.path.insert(0, str(ROOT))
     prepare = importlib.import_module("prepare")
-    os.environ.pop("OMP_WAIT_POLICY", None)  # set by prepare.py: waiting threads as torch has them
     ours = importlib.import_module("train")
     torch = importlib.import_module("torch")
     settings = prepare.read_settings()
     torch.manual_seed(settings.seed)
+    # torch's own choice of spinning threads did 1,100 tokens in a CPU second on a busy machine: no match.
+    torch.set_num_threads(settings.preset.threads or torch.get_num_threads())
     data = prepare.open_data(settings)
     model = plain_gpt(settings.preset, ours)
     budget = prepare.Budget(settings.budget_kind, settings.budget_amount)
