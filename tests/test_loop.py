@@ -651,3 +651,8 @@ def test_nothing_of_ours_is_left_running_or_lying_about(world: Project) -> None:
     assert left == ["e000.1"]
     assert not list(world.root.rglob("*autoresearch-tmp"))
     assert not list((world.root / ".git").rglob("*.lock"))
+
+
+def test_an_absolute_interpreter_in_the_command_is_not_taken_for_the_script(world: Project) -> None:
+    world.ok("init", "--tag", "t1", "--command", "/usr/bin/env python train.py")
+    assert "val_bpb" in world.read("autoresearch.yaml")

@@ -79,9 +79,13 @@ class Project:
             stderr=subprocess.PIPE,
         )
 
-    def run(self, *args: str, env: dict[str, str] | None = None, timeout: float = 60) -> Answer:
-        process = self.start(*args, env=env)
-        out, err = process.communicate(timeout=timeout)
+    def run(self, *args: str, env: dict[str, str] | None = None, timeout: float = 120) -> Answer:
+        with self.start(*args, env=env) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         return Answer(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
     def ok(self, *args: str, env: dict[str, str] | None = None) -> dict:

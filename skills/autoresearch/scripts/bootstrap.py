@@ -1,7 +1,7 @@
 """Getting the command line to start on a bare `python3`: find its packages, or move to where they are.
 
-Standard library only, and old enough syntax to say something useful on any Python 3. In this order:
-packages importable -> go on; a private environment made earlier; `uv`; a private environment made now with pip from the
+Standard library only, and syntax old enough to say something useful on any Python 3. In this order: packages
+importable: go on; a private environment made earlier; `uv`; a private environment made now with pip from the
 versions in the entry file's header; else one line that names the command to type.
 """
 

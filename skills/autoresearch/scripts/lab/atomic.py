@@ -66,6 +66,12 @@ def write_atomic(
         sync_folder(path.parent)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in `folder`; nobody may be writing there now."""
+    for left in folder.glob(f".*{TEMPORARY}"):
+        left.unlink(missing_ok=True)
+
+
 def write_all(descriptor: int, content: bytes) -> None:
     """Write every byte of `content`; one write call may take only a part of them."""
     view = memoryview(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,12 @@ from lab.runners.base import Runner
 from lab.settings import FILE_NAME, Settings, load
 from lab.workspace import Workspace
 
+NO_ROOM = "free some disk space, then run `resume`; nothing was lost"
+NO_RIGHT = "let this user write there (a sandbox may forbid it), then run `doctor`"
+TROUBLE = {
+    errno.ENOSPC: NO_ROOM, errno.EDQUOT: NO_ROOM, errno.EROFS: NO_RIGHT, errno.EACCES: NO_RIGHT,
+    errno.EPERM: NO_RIGHT, errno.EIO: "look at the disk: the system cannot read or write it",
+}  # fmt: skip
 FIRST_SEED = 42  # the seeds of every candidate are 42, 43, 44, ...: the same list, so that runs pair
 
 
@@ -26,6 +33,7 @@ class Lab:
         self.root = root
         self.home = root / HOME
         self.journal = Journal(self.home / "journal.jsonl")
+        self.submitted: dict[str, int] = {}  # run -> how often this process has submitted it
         self.told: list[str] = []  # what happened on the way and the caller should hear of
 
     @classmethod
@@ -79,14 +87,14 @@ class Lab:
     @contextmanager
     def changing(self, verb: str, wait_seconds: float = 20) -> Iterator[State]:
         """Hold the state lock with the journal freshly loaded."""
-        with hold(self.home / "state.lock", verb, wait_seconds):
+        with _trouble_said(), hold(self.home / "state.lock", verb, wait_seconds):
             yield self.journal.load()
             self.journal.save_snapshot()
 
     @contextmanager
     def alone(self, verb: str) -> Iterator[None]:
         """Be the only agent at work in this checkout, or leave with exit code 8."""
-        with hold(self.home / "agent.lock", verb):
+        with _trouble_said(), hold(self.home / "agent.lock", verb):
             yield
 
     def run_dir(self, run: Run) -> Path:
@@ -104,3 +112,15 @@ class Lab:
     def seed(self, index: int) -> int | None:
         """The seed of the run number `index` (from 0) of any candidate."""
         return FIRST_SEED + index if self.settings.seeded else None
+
+
+@contextmanager
+def _trouble_said() -> Iterator[None]:
+    """A full disk or a missing right is the caller's to mend, and no bug."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in TROUBLE:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        raise LabError(f"cannot write{where}: {error.strerror}", TROUBLE[error.errno]) from error

@@ -76,7 +76,8 @@ def detect(root: Path, wishes: Wishes, ignored: set[str]) -> Settings:
 
 
 def _script(root: Path, command: str | None) -> str:
-    named = [word for word in (command or "").split() if (root / word).is_file()]
+    words = [word for word in (command or "").split() if not Path(word).is_absolute()]
+    named = [word for word in words if (root / word).is_file()]
     if named:
         return named[0]
     for name in SCRIPTS:

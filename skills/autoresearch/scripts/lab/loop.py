@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import views
-from lab.atomic import write_atomic
+from lab.atomic import sweep, write_atomic
 from lab.campaign import Lab
 from lab.decide import Decision, Facts, Noise, decide, pooled_noise
 from lab.errors import REFUSED, LabError
@@ -35,6 +35,7 @@ CODE = {
 BASELINE_REPEATS = 3
 SHORT_RUN_SECONDS = 600  # below this a baseline is repeated without being asked
 POLL_SECONDS = 0.02
+SUBMITS_ALLOWED = 2  # of one run by one process: a supervisor that cannot start is host trouble
 
 
 # -- proposing -------------------------------------------------------------------------------------
@@ -254,18 +255,18 @@ def _follow(lab: Lab, experiment: Experiment, run: Run) -> bool:
         return _collect(lab, experiment, run)
     if seen == "lost":
         lab.runner.reap(folder)
-        _end(
-            lab,
-            experiment,
-            run,
-            outcome="interrupted",
-            detail=_last_words(folder) or "its supervisor was killed or the machine restarted",
-        )
+        sweep(folder)
+        words = _last_words(folder) or "its supervisor was killed or the machine restarted"
+        _end(lab, experiment, run, outcome="interrupted", detail=words)
         return True
     if seen == "absent":
+        if lab.submitted.get(run.id, 0) >= SUBMITS_ALLOWED and lab.runner.withdraw(folder):
+            words = _last_words(folder) or "its supervisor was killed before it began"
+            _end(lab, experiment, run, outcome="infra", detail=words)
+            return True
         if not (folder / "spec.json").exists():
             _prepare(lab, experiment, run)
-        _submit(lab, folder)
+        _submit(lab, run)
     return False
 
 
@@ -343,7 +344,7 @@ def _start(lab: Lab, experiment: Experiment) -> bool:
     )
     run = experiment.runs[-1]
     _prepare(lab, experiment, run)
-    _submit(lab, lab.run_dir(run))
+    _submit(lab, run)
     return True
 
 
@@ -402,9 +403,10 @@ def _link_shared(lab: Lab, tree: Path) -> None:
             link.symlink_to(source)
 
 
-def _submit(lab: Lab, folder: Path) -> None:
+def _submit(lab: Lab, run: Run) -> None:
     step("run.submit.before")
-    lab.runner.submit(folder, _environment(lab))
+    lab.submitted[run.id] = lab.submitted.get(run.id, 0) + 1
+    lab.runner.submit(lab.run_dir(run), _environment(lab))
     step("run.submit.after")
 
 
@@ -534,6 +536,8 @@ def _publish(lab: Lab, experiment: Experiment) -> None:
     workspace.note(experiment.commit, views.note(experiment, lab.settings.metric))
     step("publish.noted")
     _advance_branch(lab)
+    sweep(lab.root)
+    sweep(lab.home)
     views.write_results(lab.root / "results.tsv", state, lab.settings.metric)
     step("publish.results")
     _drop_exports(lab, experiment)

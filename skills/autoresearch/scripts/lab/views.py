@@ -171,10 +171,8 @@ def table(state: State, metric: str, count: int) -> list[str]:
     for e in rows[-count:]:
         memory = "-" if e.memory_gb is None else f"{e.memory_gb:.1f}"
         gain = "-" if e.gain is None else f"{e.gain:+.6f}"
-        shown = e.verdict or e.status
-        lines.append(
-            f"{e.id:<5} {number(e.metric):>12} {gain:>10} {memory:>5} {shown:<8} {one_line(flat(e.hypothesis), 70)}"
-        )
+        facts = f"{e.id:<5} {number(e.metric):>12} {gain:>10} {memory:>5} {e.verdict or e.status:<8}"
+        lines.append(f"{facts} {one_line(flat(e.hypothesis), 70)}")
     if len(rows) > count:
         lines.insert(1, f"... {len(rows) - count} earlier ones: log -n {len(rows)}, or results.tsv")
     return lines

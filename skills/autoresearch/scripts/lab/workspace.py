@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.atomic import TEMPORARY, write_atomic
+from lab.atomic import sweep, write_atomic
 from lab.errors import PRECONDITION, LabError
 from lab.steps import step
 
@@ -386,8 +386,7 @@ class Workspace:
         if blob:
             mode = mode | 0o111 if blob.mode == "100755" else mode & ~0o111
         place.parent.mkdir(parents=True, exist_ok=True)
-        for left in place.parent.glob(f".*{TEMPORARY}"):
-            left.unlink(missing_ok=True)  # a write that a kill cut short
+        sweep(place.parent)
         write_atomic(place, content, mode, name="tree.file")
         place.chmod(mode)
 

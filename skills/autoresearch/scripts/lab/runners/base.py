@@ -21,6 +21,9 @@ class Runner(Protocol):
     def poll(self, run_dir: Path) -> State:
         """Say where the run stands, without waiting."""
 
+    def withdraw(self, run_dir: Path) -> bool:
+        """Make sure that a run nobody has taken up never will be; False when somebody has."""
+
     def cancel(self, run_dir: Path) -> None:
         """Ask for the run's end; it still gets a result, with the outcome `cancelled`."""
 

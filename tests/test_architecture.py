@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "skills" / "autoresearch" / "scripts"
+MODULES = sorted(
+    path.relative_to(SCRIPTS) for path in (SCRIPTS / "lab").rglob("*.py") if path.stem != "__init__"
+)
+OWNERS = {"git": "workspace", "yaml": "settings", "click": "autoresearch", "filelock": "locks"}
+SHARED = {"psutil"}
+
+
+def rows() -> dict[str, int]:
+    """Module name -> height, read from the picture in docs/design.md."""
+    text = (ROOT / "docs" / "design.md").read_text()
+    picture = text.split("## Modules of lab/")[1].split("```")[1].removeprefix("text\n")
+    heights: dict[str, int] = {}
+    for height, row in enumerate(picture.split("\n   |\n")):
+        for name in re.findall(r"([a-z]+)\.py", row):
+            heights[name] = -height
+        if "runners/" in row:
+            inside = re.search(r"runners/ \(([^)]*)\)", row)
+            assert inside
+            heights.update({name.strip(): -height for name in inside.group(1).split(",")})
+    return heights
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {
+                f"{node.module}.{alias.name}" if node.module == "lab" else node.module for alias in node.names
+            }
+    return found
+
+
+def test_every_module_stands_in_the_picture_and_the_other_way_round() -> None:
+    drawn = set(rows()) - {"autoresearch", "bootstrap"}
+    later = {"lint", "sweep", "drive", "memory", "ideas", "notebook", "literature", "notify", "hosts"}
+    assert {path.stem for path in MODULES} == drawn - later
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_imports_point_down_or_stay_in_the_row(module: Path) -> None:
+    heights = rows()
+    for name in imports(SCRIPTS / module):
+        if name.startswith("lab."):
+            target = name.split(".")[-1]
+            if target in heights:
+                assert heights[target] <= heights[module.stem], f"{module} imports {name} from above"
+
+
+@pytest.mark.parametrize("module", [*MODULES, Path("autoresearch.py")], ids=str)
+def test_each_outside_package_has_one_owner(module: Path) -> None:
+    packages = {name.split(".")[0] for name in imports(SCRIPTS / module)}
+    assert "torch" not in packages
+    for package, owner in OWNERS.items():
+        if package in packages:
+            assert module.stem == owner
+    known = set(__import__("sys").stdlib_module_names) | set(OWNERS) | SHARED | {"lab", "bootstrap"}
+    assert packages <= known, packages - known
+
+
+DANGEROUS = {
+    "reset --hard": r"reset[\"', ]+--hard",
+    "git clean": r"[\"']clean[\"']\s*,\s*[\"']-",
+    "add everything": r"[\"']add[\"']\s*,\s*[\"'](-A|\.)[\"']",
+    "stash": r"[\"']stash[\"']",
+    "checkout of the user's tree": r"[\"']checkout[\"']",
+    "kill by name": r"pkill|killall",
+    "a shell": r"shell\s*=\s*True|os\.system|os\.popen",
+    "pickle": r"\bpickle\b|torch\.load",
+    "code from text": r"(?<![\w.])(eval|exec)\(",
+    "unsafe yaml": r"yaml\.(load|unsafe_load|full_load)\(",
+}
+
+
+@pytest.mark.parametrize("what", DANGEROUS)
+def test_the_skills_code_never_contains(what: str) -> None:
+    for path in SCRIPTS.rglob("*.py"):
+        found = re.search(DANGEROUS[what], path.read_text())
+        assert not found, f"{path.name}: {found.group()}"
+
+
+def test_the_design_names_every_verb_and_marks_the_planned_ones() -> None:
+    text = (ROOT / "docs" / "design.md").read_text()
+    built, planned = text.split("Planned, with names already fixed:")
+    entry = (SCRIPTS / "autoresearch.py").read_text()
+    verbs = set(re.findall(r"@verb\(\"?(\w*)\"?\)[\s\S]*?\ndef (\w+)\(", entry))
+    names = {explicit or function for explicit, function in verbs}
+    table = built.split("| verb | does |")[1]
+    missing = {name for name in names if not re.search(rf"`{name}\b", table)}
+    assert not missing
+    for name in re.findall(r"`(\w+)", planned.split("JSON fields")[0].split("|---|---|")[1]):
+        assert name not in names, f"{name} is built: move it up"
