@@ -265,10 +265,12 @@ def test_a_supervisor_killed_anywhere_loses_nothing_it_had_promised(
 ) -> None:
     run_dir = a_run(tmp_path, "open('count', 'a').write('x')\nimport time; time.sleep(0.2)")
     monkeypatch.setenv("AUTORESEARCH_DIE_AT", f"{point}#1")
-    monkeypatch.setenv("AUTORESEARCH_STEPS", str(tmp_path / "steps"))
+    steps = tmp_path / "steps"
+    steps.touch()
+    monkeypatch.setenv("AUTORESEARCH_STEPS", str(steps))
     Local().submit(run_dir, os.environ)
     monkeypatch.delenv("AUTORESEARCH_DIE_AT")
-    until(lambda: f"{point}#1" in (tmp_path / "steps").read_text())
+    until(lambda: f"{point}#1" in steps.read_text())
     wanted = "absent" if point in POINTS[:2] else "done" if point == POINTS[-1] else "lost"
     until(lambda: Local().poll(run_dir) == wanted)
     Local().reap(run_dir)
