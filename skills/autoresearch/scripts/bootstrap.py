@@ -22,7 +22,7 @@ MODULES = ("click", "yaml", "git", "filelock", "psutil")
 OLDEST = (3, 10)
 MARK = "AUTORESEARCH_BOOTSTRAPPED"
 # What a helper environment changes and a training run must not see.
-RESTORE = ("PATH", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT")
+RESTORE = ("PATH", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
 
 
 def pins(entry: Path) -> list[str]:
@@ -33,20 +33,37 @@ def pins(entry: Path) -> list[str]:
 
 def start(entry: Path, argv: list[str]) -> None:
     """Return when this Python can run the command line; otherwise replace the process by one that can."""
+    _let_installed_packages_win()
     if sys.version_info >= OLDEST and all(importlib.util.find_spec(name) for name in MODULES):
         return
     wanted = pins(entry)
     if os.environ.get(MARK):
         raise SystemExit(_one_line("its environment is damaged", wanted))
     os.environ[MARK] = "1"
-    os.environ["AUTORESEARCH_CALLER"] = json.dumps({name: os.environ.get(name) for name in RESTORE})
+    os.environ["AUTORESEARCH_CALLER"] = json.dumps(_callers_own())
     private = _cache() / (
         "env-" + hashlib.sha256(repr((wanted, sys.version_info[:2])).encode()).hexdigest()[:16]
     )
-    if not (private / "ready").exists() and not _uv(entry, argv, private):
+    python = _python(private)
+    if not ((private / "ready").exists() and python.exists()) and not _uv(entry, argv, private):
         _make(private, wanted)
-    python = private / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     os.execv(python, [str(python), str(entry), *argv])
+
+
+def _let_installed_packages_win() -> None:
+    """Put the folders of PYTHONPATH last: a `git.py` or `click.py` of the project there is not ours."""
+    theirs = {Path(path).resolve() for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    sys.path[1:] = sorted(sys.path[1:], key=lambda path: Path(path).resolve() in theirs)
+
+
+def _python(environment: Path) -> Path:
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _callers_own() -> dict[str, str | None]:
+    """The variables of the caller that a training run gets back; None for one that was not set."""
+    names = {*RESTORE, *(name for name in os.environ if name.startswith("UV_"))}
+    return {name: os.environ.get(name) for name in sorted(names)}
 
 
 def _cache() -> Path:
@@ -76,26 +93,17 @@ def _become(program: str, argv: list[str]) -> NoReturn:
 def _make(private: Path, wanted: list[str]) -> None:
     """Make the private environment beside its place and move it there whole: a crash leaves no half one."""
     if sys.version_info < OLDEST:
-        newer = next((found for v in range(14, 9, -1) if (found := shutil.which(f"python3.{v}"))), None)
-        if newer:
-            os.environ.pop(MARK)
-            os.execv(newer, [newer, *sys.argv])
-        seen = ".".join(map(str, sys.version_info[:2]))
-        raise SystemExit(
-            f"autoresearch needs Python 3.10 or newer, this is {seen}: install one, or install uv"
-        )
+        _hand_over()
     print(f"autoresearch: making its environment in {private}, once", file=sys.stderr)
     building = private.with_name(f"{private.name}.{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     try:
         building.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", str(building)], check=True, capture_output=True)
-        python = building / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
-        subprocess.run(pip, check=True, capture_output=True)
+        pip = [str(_python(building)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *wanted], check=True, capture_output=True)
         (building / "ready").touch()
-        if not private.exists():
-            building.rename(private)
+        _move(building, private)
     except OSError as error:
         raise SystemExit(_one_line(str(error), wanted)) from None
     except subprocess.CalledProcessError as error:
@@ -103,6 +111,29 @@ def _make(private: Path, wanted: list[str]) -> None:
         raise SystemExit(_one_line(said[-1][:200] if said else "no message", wanted)) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _hand_over() -> NoReturn:
+    """Become a Python that is new enough, or say that none is here."""
+    for minor in range(14, 9, -1):
+        newer = shutil.which(f"python3.{minor}")
+        # The shims of pyenv are there for every version and fail for those that are not chosen.
+        if newer and not subprocess.run([newer, "-c", ""], capture_output=True).returncode:
+            os.environ.pop(MARK)
+            os.execv(newer, [newer, *sys.argv])
+    seen = ".".join(map(str, sys.version_info[:2]))
+    raise SystemExit(f"autoresearch needs Python 3.10 or newer, this is {seen}: install one, or install uv")
+
+
+def _move(building: Path, private: Path) -> None:
+    """Put the new environment in its place, unless another process was quicker."""
+    if not _python(private).exists():
+        shutil.rmtree(private, ignore_errors=True)  # its Python was uninstalled
+    try:
+        building.rename(private)
+    except OSError:
+        if not (private / "ready").exists():
+            raise
 
 
 def _one_line(problem: str, wanted: list[str]) -> str:
