@@ -58,6 +58,11 @@ def _refuse_if_taken(lab: Lab, tag: str, branch: str) -> None:
         raise LabError(f"campaign {state.tag} is not finished", "`finish` it first, or use another clone")
     if lab.workspace.read_ref(f"refs/heads/{branch}"):
         raise LabError(f"branch {branch} exists", "choose another --tag")
+    if lab.workspace.read_ref("refs/heads/autoresearch"):
+        # git keeps branches as files: beside a branch `autoresearch` there can be no `autoresearch/TAG`.
+        raise LabError(
+            f"the branch autoresearch is in the way of {branch}", "rename it: git branch -m autoresearch NAME"
+        )
     if lab.workspace.run("for-each-ref", "--count=1", f"refs/autoresearch/{tag}/"):
         raise LabError(f"candidates of an earlier campaign {tag} exist", "choose another --tag")
     if state.finished:
