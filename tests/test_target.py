@@ -521,6 +521,37 @@ def test_train_imports_nothing_of_the_skill() -> None:
         assert not re.search(r"^\s*(?:from|import) (?:lab|autoresearch)", (ROOT / name).read_text(), re.M)
 
 
+def load_train(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("torch")
+    monkeypatch.setenv("AUTORESEARCH_DEVICE", "cpu")
+    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_loss_in_blocks_is_the_loss_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = load_train(monkeypatch)
+    torch = train.torch
+    torch.manual_seed(0)
+    x, weight = torch.randn(600, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
+    y = torch.randint(0, 50, (600,))
+    blocks = train.BlockLoss.apply(x, weight, y)
+    whole = torch.nn.functional.cross_entropy(train.softcap(x @ weight.T), y)
+    torch.testing.assert_close(blocks, whole)
+    for a, b in zip(*(torch.autograd.grad(loss, (x, weight)) for loss in (blocks, whole)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_muon_brings_singular_values_near_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = load_train(monkeypatch)
+    train.torch.manual_seed(0)
+    for shape in ((3, 16, 64), (3, 64, 16)):
+        values = train.torch.linalg.svdvals(train.orthogonal(train.torch.randn(shape), 5))
+        assert float(values.min()) > 0.6 and float(values.max()) < 1.3
+
+
 # ---------------------------------------------------------------------------
 # Training for real
 # ---------------------------------------------------------------------------
