@@ -197,7 +197,7 @@ def test_a_campaign_in_a_subfolder_of_a_repository_works(tmp_path: Path) -> None
         ("print('val_bpb: nan')", "not_finite"),
         ("print('val_bpb: -inf')", "not_finite"),
         ("pass", "no_metric"),
-        ("print('val_bpb: 0.1'); print('val_bpb: 0.9')", "ambiguous"),
+        ("print('val_bpb: 0.1'); print('val_bpb: 0.9')", "no_metric"),
         ("os.kill(os.getpid(), 9)", "killed"),
         ("raise MemoryError", "oom"),
         ("raise SystemExit(3)", "error"),
@@ -210,10 +210,9 @@ def test_a_run_without_one_finite_metric_is_a_crash_with_its_class(
     text = world.read("train.py")
     world.write("train.py", text[: text.index('print("---")')] + line + "\n")
     tried = world.ok("try", "break it")
-    assert tried["verdict"] == "crash" or kind == "killed"
-    if kind == "killed":
-        return  # a signal from outside is repeated first; test_host_trouble looks at it
-    assert tried["crash"]["kind"] in (kind, "no_metric")
+    assert tried["verdict"] == "crash"
+    assert tried["crash"]["kind"] == kind
+    assert len(tried["runs"]) == (2 if kind == "killed" else 1)  # a kill from outside is repeated once
     assert tried["incumbent"]["experiment"] == "e000"
     assert tried["reason"]
 
@@ -519,7 +518,7 @@ def test_stop_now_ends_the_run_and_resume_repeats_it(world: Project) -> None:
     assert world.ok("status")["queued"] == ["e001"]
     world.ok("resume")
     done = world.ok("wait")
-    assert [run["outcome"] for run in done["runs"]] == ["cancelled", "ok"]
+    assert [run["outcome"] for run in done["runs"]][:2] == ["cancelled", "ok"]
     assert done["verdict"] in ("keep", "discard")
 
 

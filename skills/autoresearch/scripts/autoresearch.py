@@ -326,8 +326,8 @@ def _answer(obj: Context, lab: Lab, identity: str, seconds: float) -> None:
 
 def _crash_text(lab: Lab, experiment: Experiment) -> list[str]:
     """The digest the supervisor wrote, quoted: at most 4,096 bytes of cleaned log."""
-    run = next((r for r in experiment.runs if r.failed), None)
-    if run is None:
+    run = experiment.fatal_run
+    if run is None or experiment.verdict != "crash":
         return []
     try:
         result = json.loads((lab.run_dir(run) / "run.json").read_bytes())

@@ -281,7 +281,7 @@ def _last_words(folder: Path) -> str:
 
 def _next_step(lab: Lab, experiment: Experiment) -> bool:
     """Start the run that the experiment needs next, or give the verdict."""
-    failed = next((run for run in experiment.runs if run.failed and run.commit == experiment.commit), None)
+    failed = experiment.fatal_run
     if failed:
         _give_verdict(lab, experiment, "crash", _crash_reason(failed))
         return True

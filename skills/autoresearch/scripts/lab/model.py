@@ -16,8 +16,10 @@ SCHEMA = 1
 HOME = ".autoresearch"  # the folder in the user's project
 BASELINE = "e000"
 VERDICTS = ("keep", "discard", "crash")
-HOST_TROUBLE = ("infra", "interrupted", "killed")  # the machine's fault: repeated, never evidence
-NOT_EVIDENCE = (*HOST_TROUBLE, "cancelled")
+HOST_TROUBLE = ("infra", "interrupted")  # the machine's fault: repeated, never evidence
+# A kill from outside may be anybody's doing: repeated once, and at the second time it is the candidate's.
+NOT_EVIDENCE = (*HOST_TROUBLE, "killed", "cancelled")
+KILLS_ALLOWED = 1
 # Three host failures in a row mean a broken machine: a fourth attempt would only burn the night.
 HOST_FAILURES_ALLOWED = 3
 
@@ -112,6 +114,14 @@ class Experiment:
     def good_runs(self) -> list[Run]:
         """Runs of the present commit whose number is evidence."""
         return [run for run in self.runs if run.counts and run.commit == self.commit]
+
+    @property
+    def fatal_run(self) -> Run | None:
+        """The run that makes this candidate a crash, if there is one."""
+        runs = [run for run in self.runs if run.commit == self.commit]
+        killed = [run for run in runs if run.outcome == "killed"]
+        failed = [run for run in runs if run.failed] + killed[KILLS_ALLOWED:]
+        return failed[0] if failed else None
 
     @property
     def open_run(self) -> Run | None:
@@ -240,7 +250,7 @@ def _reopened(state: State, record: Record) -> None:
     experiment.repeats = int(str(record["repeats"]))
     experiment.host_failures = 0
     for run in experiment.runs:
-        if run.failed:
+        if run.failed or run.outcome == "killed":
             run.outcome = "cancelled"  # the failure that the reopening sets aside
 
 

@@ -86,7 +86,7 @@ def _going(e: Experiment) -> str:
 def experiment_json(state: State, e: Experiment) -> Record:
     """The fields the contract promises for `try`, `wait` and `show`."""
     incumbent = state.incumbent
-    crash = next((run for run in e.runs if run.failed), None) if e.verdict == "crash" else None
+    crash = e.fatal_run if e.verdict == "crash" else None
     return {
         "experiment": e.id,
         "status": e.status,
