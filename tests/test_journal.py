@@ -119,8 +119,11 @@ def test_a_state_survives_freezing_and_thawing(tmp_path: Path) -> None:
 
 
 def test_every_released_journal_still_replays() -> None:
-    for path in sorted(Path(__file__).with_name("journals").glob("*.jsonl")):
+    released = sorted(Path(__file__).with_name("journals").glob("*.jsonl"))
+    assert released
+    for path in released:
         expected = json.loads(path.with_suffix(".json").read_text())
         state = Journal(path).load()
         assert {e.id: e.verdict for e in state.experiments.values()} == expected["verdicts"], path
         assert state.incumbent_id == expected["incumbent"], path
+        assert sum(len(e.runs) for e in state.experiments.values()) == expected["runs"], path

@@ -550,7 +550,7 @@ def finish(obj: Context) -> None:
 
 
 def _sentence(counts: dict[str, int]) -> str:
-    words = {"keep": "kept", "discard": "discarded", "crash": "crashed", "open": "without a verdict"}
+    words = {"keep": "kept (with the baseline)", "discard": "discarded", "crash": "crashed", "open": "open"}
     return ", ".join(f"{counts[name]} {word}" for name, word in words.items() if counts[name])
 
 

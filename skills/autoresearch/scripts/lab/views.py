@@ -121,7 +121,7 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     if state.baseline and state.baseline is not state.incumbent:
         lines.append(f"baseline  {_place(state.baseline)}")
     lines.append(
-        f"{len(state.experiments)} experiments: {counts['keep']} keep, {counts['discard']} discard, "
+        f"{len(state.experiments)} experiments: {counts['keep']} keep (with the baseline), {counts['discard']} discard, "
         f"{counts['crash']} crash, {counts['open']} open"
     )
     lines.append(_noise_line(facts))
