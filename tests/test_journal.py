@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from lab.errors import BUSY, LabError
 from lab.journal import Journal
 from lab.model import State, thaw

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from lab.errors import CONFIG, LabError
 from lab.settings import Settings, load, render, seconds_of
 

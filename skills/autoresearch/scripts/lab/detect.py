@@ -93,7 +93,7 @@ def _script(root: Path, command: str | None) -> str:
 
 
 def _metric(text: str) -> str:
-    names = list(dict.fromkeys(PRINTED.findall(text)))
+    names = [str(name) for name in dict.fromkeys(PRINTED.findall(text))]
     scored = [n for n in names if LOWER.search(n.lower()) or HIGHER.search(n.lower())]
     held_out = [n for n in scored if HELD_OUT.search(n.lower())]
     choice = held_out or scored

@@ -251,7 +251,13 @@ def _is_none(node: yaml.Node) -> bool:
 
 
 def _shown(node: yaml.Node) -> str:
-    return repr(node.value) if isinstance(node, yaml.ScalarNode) else f"a {node.id}"
+    return (
+        repr(node.value)
+        if isinstance(node, yaml.ScalarNode)
+        else "a list"
+        if isinstance(node, yaml.SequenceNode)
+        else "a mapping"
+    )
 
 
 # Every key of the file: its place there, the field it fills (or None: only checked), its conversion.

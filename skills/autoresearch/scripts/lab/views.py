@@ -121,7 +121,7 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     if state.baseline and state.baseline is not state.incumbent:
         lines.append(f"baseline  {_place(state.baseline)}")
     lines.append(
-        f"{len(state.experiments)} experiments: {counts['keep']} keep (with the baseline), {counts['discard']} discard, "
+        f"{len(state.experiments)} in all: {counts['keep']} keep (with the baseline), {counts['discard']} discard, "
         f"{counts['crash']} crash, {counts['open']} open"
     )
     lines.append(_noise_line(facts))
@@ -143,7 +143,9 @@ def _place(e: Experiment) -> str:
 
 
 def _rows(facts: Record, name: str) -> list[Record]:
-    return list(facts[name])  # type: ignore[call-overload]
+    rows = facts[name]
+    assert isinstance(rows, list)
+    return rows
 
 
 def _noise_line(facts: Record) -> str:
