@@ -49,7 +49,7 @@ EMBEDDING_SCALE = 1.0      # standard deviation of a token embedding at the star
 # Optimizer
 MATRIX_LR = 0.03           # Muon: matrices inside the blocks
 EMBEDDING_LR = 0.3         # AdamW: token and value embeddings, times (WIDTH / 768) ** -0.5
-UNEMBEDDING_LR = 0.004     # AdamW: output matrix, times (WIDTH / 768) ** -0.5
+UNEMBEDDING_LR = 0.008     # AdamW: output matrix, times (WIDTH / 768) ** -0.5
 SCALAR_LR = 0.02           # AdamW: one number a block
 MOMENTUM = 0.95            # Muon
 MOMENTUM_START = 0.85      # Muon, rising over MOMENTUM_STEPS
