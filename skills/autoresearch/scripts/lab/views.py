@@ -121,8 +121,8 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     if state.baseline and state.baseline is not state.incumbent:
         lines.append(f"baseline  {_place(state.baseline)}")
     lines.append(
-        f"{len(state.experiments)} in all: {counts['keep']} keep (with the baseline), {counts['discard']} discard, "
-        f"{counts['crash']} crash, {counts['open']} open"
+        f"{len(state.experiments)} in all: {counts['keep']} keep (with the baseline), "
+        f"{counts['discard']} discard, {counts['crash']} crash, {counts['open']} open"
     )
     lines.append(_noise_line(facts))
     if state.stopped:
