@@ -331,6 +331,18 @@ def test_a_clock_is_not_started_again() -> None:
         prepare.Budget("steps", 4).start()
 
 
+def test_making_the_data_is_not_charged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 400.0])
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "meta.json").write_text('{"files": {}}')
+    monkeypatch.setattr(prepare, "prepare", lambda settings: folder)
+    monkeypatch.setattr(prepare, "cpu_seconds", lambda: next(clock))
+    monkeypatch.setattr(prepare, "_imported_at", 7.0)
+    prepare.open_data(settings_for())
+    assert prepare._imported_at == 307
+
+
 def test_what_a_warm_up_learns_is_taken_back() -> None:
     torch = pytest.importorskip("torch")
     model = torch.nn.Linear(2, 2)
