@@ -338,3 +338,18 @@ def test_most_gains_of_three_sigma_are_found_once_the_noise_is_known():
             verdict = decide(Facts("min", runs(*candidate), runs(*base), 1.0, 24, 16, base[0], 8, 3)).action
         kept += verdict == "keep"
     assert kept >= 770  # 80 % by the bench; this sample is small
+
+
+def test_noise_is_taken_from_commits_at_the_incumbents_level() -> None:
+    loud, quiet = [0.60, 0.62, 0.58], [0.030, 0.031, 0.029]
+    assert pooled_noise([loud, quiet]).sigma == pytest.approx(0.0142, abs=1e-4)
+    near = pooled_noise([loud, quiet], near=0.03)
+    assert near.sigma is not None and 0.001 <= near.sigma < 0.002
+    assert near.df == 2
+    # A level a few percent away counts almost fully, so that usual campaigns pool as before.
+    same = pooled_noise([[1.00, 1.01], [0.97, 0.98]], near=0.97)
+    assert (same.df, same.sigma) == (2, pytest.approx(pooled_noise([[1.00, 1.01]]).sigma))
+    # Only other levels measured: better than nothing, and as they are.
+    assert pooled_noise([loud, [0.03]], near=0.03) == pooled_noise([loud])
+    # Signs differ: a ratio means nothing, all count alike.
+    assert pooled_noise([loud, [-1.0, -1.1]], near=-1.0) == pooled_noise([loud, [-1.0, -1.1]])

@@ -84,23 +84,38 @@ class Noise:
     n: int
 
 
-def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise:
+def pooled_noise(groups: Sequence[Sequence[float]], near: float | None = None) -> Noise:
     """Within-group standard deviation over every commit that ran more than once; 0 when deterministic.
+
+    With `near`, the incumbent's metric, a commit at another level counts by the ratio of the levels: noise
+    usually shrinks with a loss, and a baseline at 0.6 says little about runs at 0.03. Levels a few percent
+    apart count almost fully. The degrees of freedom are then Satterthwaite's (1946), rounded.
 
     Deviations beyond 3 sigma count as 3 sigma (winsorised, repeated until it settles), so that one run hit
     by a busy machine does not blind the campaign.
     """
     repeated = [[x for x in group if math.isfinite(x)] for group in groups]
     repeated = [group for group in repeated if len(group) > 1]
-    df = sum(len(group) - 1 for group in repeated)
-    if not df:
+    if not repeated:
         return Noise(None, 0, 0)
-    deviations = [pair for group in repeated for pair in _deviations(group)]
-    sigma = math.sqrt(sum(share * z * z for z, share in deviations) / df)
+    weights = [1.0 if near is None else _closeness(_mean(group), near) for group in repeated]
+    each = [len(group) - 1 for group in repeated]
+    total = sum(w * df for w, df in zip(weights, each, strict=True))
+    df = round(total**2 / sum(w * w * df for w, df in zip(weights, each, strict=True)))
+    deviations = [
+        (z, w * share) for w, group in zip(weights, repeated, strict=True) for z, share in _deviations(group)
+    ]
+    sigma = math.sqrt(sum(share * z * z for z, share in deviations) / total)
     for _ in range(20):
         cap = WINSOR * sigma
-        sigma = math.sqrt(sum(share * min(abs(z), cap) ** 2 for z, share in deviations) / df)
+        sigma = math.sqrt(sum(share * min(abs(z), cap) ** 2 for z, share in deviations) / total)
     return Noise(sigma, df, sum(map(len, repeated)))
+
+
+def _closeness(level: float, near: float) -> float:
+    """Ratio of the smaller to the larger level, above 0; 1 where a ratio means nothing (signs differ)."""
+    low, high = sorted((abs(level), abs(near)))
+    return max(low / high, 1e-3) if level * near > 0 else 1.0
 
 
 def _deviations(group: Sequence[float]) -> list[tuple[float, float]]:

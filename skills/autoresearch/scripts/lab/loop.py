@@ -446,10 +446,10 @@ def _end(lab: Lab, experiment: Experiment, run: Run, **fields: object) -> None:
 
 
 def noise(state: State) -> Noise:
-    """Run-to-run noise, pooled over every commit that was measured more than once."""
-    return pooled_noise(
-        [[_number(r) for r in e.good_runs] for e in state.experiments.values() if e.good_runs]
-    )
+    """Run-to-run noise at the incumbent's level, pooled over every commit that ran more than once."""
+    level = state.incumbent.metric if state.incumbent else None
+    groups = [[_number(run) for run in e.good_runs] for e in state.experiments.values() if e.good_runs]
+    return pooled_noise(groups, near=level)
 
 
 def _number(run: Run) -> float:
