@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lab.atomic import write_atomic
 from lab.errors import BUSY, LabError
 from lab.model import now
+
+NAMING_TRIES = 25  # with 0.02 s between them
 
 
 @contextmanager
@@ -37,15 +41,31 @@ def hold(path: Path, verb: str, wait_seconds: float = 0) -> Iterator[None]:
         raise LabError(f"cannot lock {path}: {error.strerror}", "mend the rights or the disk") from error
     try:
         with suppress(OSError):  # a full disk must not stop `stop`; the lock itself is held
-            holder.write_text(json.dumps({"pid": os.getpid(), "verb": verb, "since": now()}))
+            record = {"pid": os.getpid(), "verb": verb, "since": now()}
+            write_atomic(holder, json.dumps(record), durable=False)
         yield
     finally:
+        with suppress(OSError):
+            holder.unlink()  # before the lock is free: nobody shall read a name that is not true
         lock.release()
 
 
 def _who(holder: Path) -> str:
+    """Name the holder; it writes its name a moment after it has the lock, and a killed one left its own."""
+    for _ in range(NAMING_TRIES):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            who = json.loads(holder.read_text())
+            if _alive(int(who["pid"])):
+                return f"`{who['verb']}` (pid {who['pid']}, since {who['since'][:19]})"
+        time.sleep(0.02)
+    return "another process"
+
+
+def _alive(pid: int) -> bool:
     try:
-        who = json.loads(holder.read_text())
-        return f"`{who['verb']}` (pid {who['pid']}, since {who['since'][:19]})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True

@@ -20,7 +20,6 @@ from lab.errors import PRECONDITION, LabError
 from lab.steps import step
 
 NOTES_REF = "refs/notes/autoresearch"
-ZERO = "0" * 40
 # Measured on ext4 and xfs images: without fsync of objects and refs every power cut within half a minute
 # of a commit lost it; with it none did. Hooks, signing, fsmonitor and gc are the user's, not ours to run.
 SAFE = (
@@ -33,6 +32,7 @@ SAFE = (
     "maintenance.auto=false",
     "advice.detachedHead=false",
     "core.quotePath=false",
+    f"diff.orderFile={os.devnull}",
 )
 # Variables a caller may have set that would point git at another repository or at the user's index.
 FOREIGN = (
@@ -46,6 +46,9 @@ FOREIGN = (
     "GIT_PREFIX",
     "GIT_LITERAL_PATHSPECS",
     "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+    "GIT_TRACE",
     "GIT_EXTERNAL_DIFF",
 )
 QUIET = {
@@ -93,14 +96,16 @@ class Workspace:
         except ImportError as error:  # GitPython also raises this when there is no git program
             raise LabError(f"git cannot be used: {error}", "install git 2.36 or newer") from error
         self._git = git.cmd.Git(str(root))
-        found = self.run("rev-parse", "--show-toplevel", "--git-common-dir", ok=(0, 128)).splitlines()
-        if len(found) != 2:
+        # The top comes last: a path may hold a newline.
+        found = self.run("rev-parse", "--git-common-dir", "--show-toplevel", ok=(0, 128))
+        common, _, top = found.removesuffix(b"\n").partition(b"\n")
+        if not top:
             raise LabError(
                 f"{root} is not in a git repository",
                 "run `git init`, add your files and commit them once",
             )
-        self.top = Path(os.fsdecode(found[0]))
-        self.common = root / os.fsdecode(found[1])  # the .git folder shared by all worktrees
+        self.top = Path(os.fsdecode(top))
+        self.common = root / os.fsdecode(common)  # the .git folder shared by all worktrees
         self.prefix = "" if root == self.top else f"{root.relative_to(self.top).as_posix()}/"
         self._git = git.cmd.Git(str(self.top))
 
@@ -255,7 +260,7 @@ class Workspace:
         """Move `ref` from `old` (None: it must not exist) to `new`; anything else there is an error."""
         self._clear_stale_lock(ref)
         step("git.update_ref.before")
-        self.run("update-ref", "-m", "autoresearch", ref, new, old or ZERO)
+        self.run("update-ref", "-m", "autoresearch", ref, new, old or "")
         step("git.update_ref.after")
 
     def ensure_ref(self, ref: str, commit: str) -> None:
@@ -284,16 +289,17 @@ class Workspace:
         lines = b""
         for path, (_, new) in changed.items():
             if path not in target:
-                lines += _index_line(path, new)
+                lines += _index_line(path, new, onto)
                 continue
             ours = target[path][1]
             if ours == new:
                 continue
-            merged = self._merge3(*(self._blob(b) for b in (changed[path][0], ours, new)), workdir)
+            before = self._blob(changed[path][0])
+            merged = self._merge3(before, self._blob(ours), self._blob(new), workdir)
             if merged is None or new is None:
                 return None
             stored = self.run("hash-object", "-w", "--stdin", stdin=merged).decode().strip()
-            lines += _index_line(path, Blob(new.mode, stored))
+            lines += _index_line(path, Blob(new.mode, stored), onto)
         self.run("update-index", "-z", "--index-info", stdin=lines, env=env)
         return self.run("write-tree", env=env).decode().strip()
 
@@ -324,11 +330,13 @@ class Workspace:
             mine = self._working(place)
             base, theirs = self._content(old, path, before), self._content(new, path, after)
             if mine == theirs:
-                continue
-            if mine == base:
+                pass
+            elif mine == base:
                 self._put(place, theirs, after)
             elif self._merge_into(place, base, mine, theirs, save_to / path.replace("/", "__")):
                 conflicts.append(path)
+            if before and after and before.mode != after.mode:
+                _make_executable(place, after)
             step("sync.file")
         return conflicts
 
@@ -384,7 +392,7 @@ class Workspace:
             return
         mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else 0o644
         if blob:
-            mode = mode | 0o111 if blob.mode == "100755" else mode & ~0o111
+            mode = _mode(mode, blob)
         place.parent.mkdir(parents=True, exist_ok=True)
         sweep(place.parent)
         write_atomic(place, content, mode, name="tree.file")
@@ -403,7 +411,7 @@ class Workspace:
         for path, (before, after) in self._changed(old, new).items():
             entry = self.run("ls-files", "-s", "-z", "--", f":(top,literal){path}")
             if before is None or entry.startswith(f"{before.mode} {before.id} 0\t".encode()):
-                lines += _index_line(path, after)
+                lines += _index_line(path, after, new)
         if lines:
             self.run("update-index", "-z", "--index-info", stdin=lines)
 
@@ -421,8 +429,8 @@ class Workspace:
         changed = {}
         for meta, path in zip(fields[::2], fields[1::2], strict=True):
             old_mode, new_mode, old_id, new_id, _ = meta.decode().removeprefix(":").split()
-            before = Blob(old_mode, old_id) if old_id != ZERO else None
-            after = Blob(new_mode, new_id) if new_id != ZERO else None
+            before = Blob(old_mode, old_id) if old_id.strip("0") else None
+            after = Blob(new_mode, new_id) if new_id.strip("0") else None
             changed[os.fsdecode(path)] = (before, after)
         return changed
 
@@ -469,6 +477,17 @@ class Workspace:
         (self.common / f"{ref}.lock").unlink(missing_ok=True)
 
 
+def _mode(mode: int, blob: Blob) -> int:
+    """`mode` with the executable bits that git's mode asks for."""
+    return mode | 0o111 if blob.mode == "100755" else mode & ~0o111
+
+
+def _make_executable(place: Path, blob: Blob) -> None:
+    """Give a plain file the executable bits of `blob`, or take them."""
+    if place.is_file() and not place.is_symlink() and blob.mode != "120000":
+        place.chmod(_mode(stat.S_IMODE(place.stat().st_mode), blob))
+
+
 def _read(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
@@ -477,14 +496,16 @@ def _names(out: bytes) -> list[str]:
     return [os.fsdecode(name) for name in out.split(b"\0") if name]
 
 
-def _index_line(path: str, blob: Blob | None) -> bytes:
-    mode, name = (blob.mode, blob.id) if blob else ("0", ZERO)
+def _index_line(path: str, blob: Blob | None, commit: str) -> bytes:
+    """A line for `update-index --index-info`; `commit` says how long this repository's ids are."""
+    mode, name = (blob.mode, blob.id) if blob else ("0", "0" * len(commit))
     return f"{mode} {name}\t".encode() + os.fsencode(path) + b"\0"
 
 
 def _git_error(verb: str, code: int, err: bytes | str) -> tuple[str, str, int]:
     text = (err.decode("utf-8", "replace") if isinstance(err, bytes) else err).strip()
-    last = text.splitlines()[0] if text else "no message"
+    lines = text.splitlines() or ["no message"]
+    said = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
     hint = "run `doctor`: it probes the repository and names the fix"
     if "No space left" in text:
         hint = "free some disk space, then run `resume`; nothing was lost"
@@ -492,4 +513,4 @@ def _git_error(verb: str, code: int, err: bytes | str) -> tuple[str, str, int]:
         hint = "let this user write to .git (a sandbox may forbid it), then run `doctor`"
     elif ".lock" in text and "File exists" in text:
         hint = "another git command is at work, or one was killed: when none runs, remove that lock file"
-    return f"git {verb} failed (exit {code}): {last[:300]}", hint, PRECONDITION
+    return f"git {verb} failed (exit {code}): {said[:300]}", hint, PRECONDITION
