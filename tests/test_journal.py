@@ -7,7 +7,7 @@ import pytest
 
 from lab.errors import BUSY, LabError
 from lab.journal import Journal
-from lab.model import State, thaw
+from lab.model import State, freeze, thaw
 
 
 def a_campaign(folder: Path, experiments: int = 3) -> Journal:
@@ -116,7 +116,7 @@ def test_a_snapshot_gives_the_same_state_and_is_not_believed_when_the_journal_di
 
 def test_a_state_survives_freezing_and_thawing(tmp_path: Path) -> None:
     state = a_campaign(tmp_path).state
-    assert as_text(thaw(json.loads(as_text(state)))) == as_text(state)
+    assert as_text(thaw(json.loads(json.dumps(freeze(state))))) == as_text(state)
 
 
 def test_every_released_journal_still_replays() -> None:

@@ -30,7 +30,7 @@ from typing import TypeVar  # noqa: E402
 import click  # noqa: E402
 
 from lab import errors, views  # noqa: E402
-from lab.campaign import Lab  # noqa: E402
+from lab.campaign import Lab, measured_noise  # noqa: E402
 from lab.errors import LabError  # noqa: E402
 from lab.model import BASELINE, SCHEMA, Experiment, Record  # noqa: E402
 from lab.settings import FILE_NAME, GOALS, TAG, seconds_of  # noqa: E402
@@ -353,9 +353,7 @@ def status(obj: Context) -> None:
         except LabError as error:
             lab.told.append(f"{error.message} ({error.hint})")
         state = lab.state
-    from lab.loop import budget_spent, noise
-
-    known = noise(state)
+    known = measured_noise(state)
     notices = lab.notices
     running = [
         {**run.as_json(), "experiment": e.id, "heartbeat": lab.runner.heartbeat(lab.run_dir(run))}
@@ -373,7 +371,7 @@ def status(obj: Context) -> None:
         "noise": {"sigma": known.sigma, "n": known.n},
         "stopped": state.stopped or None,
         "finished": state.finished or None,
-        "budget_spent": budget_spent(lab) or None,
+        "budget_spent": lab.budget_spent() or None,
         "notices": notices,
         "next": _next(lab),
     }
@@ -394,8 +392,6 @@ def _brief(experiment: Experiment | None) -> Record | None:
 
 def _next(lab: Lab) -> str:
     """The one thing to do now."""
-    from lab.loop import budget_spent
-
     state = lab.state
     going = next(state.open(), None)
     if state.finished:
@@ -408,7 +404,7 @@ def _next(lab: Lab) -> str:
         return "`baseline`"
     if state.baseline.verdict == "crash" and state.incumbent is None:
         return "mend what stopped the baseline, then `baseline`"
-    spent = budget_spent(lab)
+    spent = lab.budget_spent()
     if spent:
         return f"budget spent ({spent}): `finish`"
     return f'edit {", ".join(lab.settings.edit)}, then `try "HYPOTHESIS"`'

@@ -7,13 +7,8 @@ versions in the entry file's header; else one line that names the command to typ
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import os
-import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -27,6 +22,8 @@ RESTORE = ("PATH", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
 
 def pins(entry: Path) -> list[str]:
     """The pinned packages of the PEP 723 header, the only place where they stand."""
+    import re
+
     header = entry.read_text(encoding="utf-8").split("# ///")[1]
     return re.findall(r'"([A-Za-z0-9_.-]+==[^"]+)"', header)
 
@@ -36,6 +33,9 @@ def start(entry: Path, argv: list[str]) -> None:
     _let_installed_packages_win()
     if sys.version_info >= OLDEST and all(importlib.util.find_spec(name) for name in MODULES):
         return
+    import hashlib  # these only on the way to another Python: a start that needs none saves 0.02 s
+    import json
+
     wanted = pins(entry)
     if os.environ.get(MARK):
         raise SystemExit(_one_line("its environment is damaged", wanted))
@@ -72,6 +72,9 @@ def _cache() -> Path:
 
 def _uv(entry: Path, argv: list[str], private: Path) -> bool:
     """Become `uv run --script` when uv is there and can get the packages; False otherwise."""
+    import shutil
+    import subprocess
+
     uv = shutil.which("uv")
     if not uv:
         return False
@@ -92,6 +95,9 @@ def _become(program: str, argv: list[str]) -> NoReturn:
 
 def _make(private: Path, wanted: list[str]) -> None:
     """Make the private environment beside its place and move it there whole: a crash leaves no half one."""
+    import shutil
+    import subprocess
+
     if sys.version_info < OLDEST:
         _hand_over()
     print(f"autoresearch: making its environment in {private}, once", file=sys.stderr)
@@ -115,6 +121,9 @@ def _make(private: Path, wanted: list[str]) -> None:
 
 def _hand_over() -> NoReturn:
     """Become a Python that is new enough, or say that none is here."""
+    import shutil
+    import subprocess
+
     for minor in range(14, 9, -1):
         newer = shutil.which(f"python3.{minor}")
         # The shims of pyenv are there for every version and fail for those that are not chosen.
@@ -127,6 +136,8 @@ def _hand_over() -> NoReturn:
 
 def _move(building: Path, private: Path) -> None:
     """Put the new environment in its place, unless another process was quicker."""
+    import shutil
+
     if not _python(private).exists():
         shutil.rmtree(private, ignore_errors=True)  # its Python was uninstalled
     try:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lab.decide import Noise, pooled_noise
 from lab.errors import CONFIG, LabError
 from lab.journal import Journal
 from lab.locks import hold
-from lab.model import HOME, Run, State
-from lab.runners.base import Runner
+from lab.model import HOME, Run, State, now
 from lab.settings import FILE_NAME, Settings, load
-from lab.workspace import Workspace
+
+if TYPE_CHECKING:  # their imports cost what `status` should not
+    from lab.runners.base import Runner
+    from lab.workspace import Workspace
 
 NO_ROOM = "free some disk space, then run `resume`; nothing was lost"
 NO_RIGHT = "let this user write there (a sandbox may forbid it), then run `doctor`"
@@ -66,6 +71,8 @@ class Lab:
     @cached_property
     def workspace(self) -> Workspace:
         """The git side."""
+        from lab.workspace import Workspace
+
         return Workspace(self.root, self.home)
 
     @cached_property
@@ -97,6 +104,19 @@ class Lab:
         with _trouble_said(), hold(self.home / "agent.lock", verb):
             yield
 
+    def budget_spent(self) -> str:
+        """Say which limit of the campaign is reached, or ""."""
+        state, settings = self.state, self.settings
+        tried = len(state.experiments) - 1
+        if settings.max_experiments and tried >= settings.max_experiments:
+            return f"{tried} of {settings.max_experiments} experiments"
+        if settings.max_hours and state.started:
+            began, present = map(datetime.datetime.fromisoformat, (state.started, now()))
+            hours = (present - began).total_seconds() / 3600
+            if hours >= settings.max_hours:
+                return f"{hours:.1f} of {settings.max_hours:g} hours"
+        return ""
+
     def run_dir(self, run: Run) -> Path:
         """Where a run's log and result lie."""
         return self.home / "runs" / run.id
@@ -124,3 +144,10 @@ def _trouble_said() -> Iterator[None]:
             raise
         where = f" {error.filename}" if error.filename else ""
         raise LabError(f"cannot write{where}: {error.strerror}", TROUBLE[error.errno]) from error
+
+
+def measured_noise(state: State) -> Noise:
+    """Run-to-run noise at the incumbent's level, pooled over every commit that ran more than once."""
+    level = state.incumbent.metric if state.incumbent else None
+    repeated = (e.good_runs for e in state.experiments.values() if len(e.runs) > 1)
+    return pooled_noise([[r.metric for r in runs if r.metric is not None] for runs in repeated], near=level)

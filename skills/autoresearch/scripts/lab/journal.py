@@ -6,6 +6,7 @@ behind is at most one line without a newline; it never counted and is dropped be
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from lab.atomic import sync_file, sync_folder, write_atomic
 from lab.errors import BUSY, LabError
-from lab.model import SCHEMA, Record, State, apply, now, thaw
+from lab.model import SCHEMA, Record, State, apply, freeze, now, thaw
 from lab.steps import step
 
 # A replay reads about 150,000 records a second; below this many bytes a snapshot saves nothing.
@@ -37,6 +38,13 @@ class Journal:
 
     def load(self) -> State:
         """Read the journal and replay it; a damaged line in the middle is an error that names it."""
+        gc.disable()  # nothing here becomes garbage, and ten thousand new objects would be searched for it
+        try:
+            return self._load()
+        finally:
+            gc.enable()
+
+    def _load(self) -> State:
         data = self.path.read_bytes() if self.path.exists() else b""
         self._size = len(data)
         self._good = data.rfind(b"\n") + 1
@@ -118,7 +126,10 @@ class Journal:
             return
         with self.path.open("rb") as file:
             covered = file.read(self._good)
-        body = json.dumps({"bytes": self._good, "hash": _digest(covered), "state": self.state}, default=vars)
+        frozen = freeze(self.state)
+        body = json.dumps(
+            {"bytes": self._good, "hash": _digest(covered), "state": frozen}, separators=(",", ":")
+        )
         write_atomic(self.snapshot_path, body)
         self._snapshot_at = self._good
 

@@ -6,7 +6,6 @@ killed process left, `advance` moves open experiments on; both run under the sta
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import os
@@ -19,8 +18,8 @@ from pathlib import Path
 
 from lab import views
 from lab.atomic import sweep, write_atomic
-from lab.campaign import Lab
-from lab.decide import Decision, Facts, Noise, decide, pooled_noise
+from lab.campaign import Lab, measured_noise
+from lab.decide import Decision, Facts, decide
 from lab.errors import REFUSED, LabError
 from lab.model import BASELINE, HOME, HOST_FAILURES_ALLOWED, SCHEMA, Experiment, Run, State, now
 from lab.redact import one_line
@@ -118,7 +117,7 @@ def _require_ready(lab: Lab) -> None:
         if state.baseline and state.baseline.verdict == "crash":
             doing = "crashed: mend what `show e000` names, then `baseline`"
         raise LabError(f"the baseline {doing}", "nothing can be compared before it")
-    spent = budget_spent(lab)
+    spent = lab.budget_spent()
     if spent:
         raise LabError(
             f"the budget is spent: {spent}", "`finish` the campaign, or raise it in the yaml", REFUSED
@@ -129,21 +128,6 @@ def _require_ready(lab: Lab) -> None:
             f"{', '.join(marked)} still has conflict markers from the last keep",
             f"edit them away; the three versions lie in {HOME}/conflicts",
         )
-
-
-def budget_spent(lab: Lab) -> str:
-    """Say which limit of the campaign is reached, or ""."""
-    state, settings = lab.state, lab.settings
-    tried = len(state.experiments) - 1
-    if settings.max_experiments and tried >= settings.max_experiments:
-        return f"{tried} of {settings.max_experiments} experiments"
-    if settings.max_hours and state.started:
-        hours = (
-            datetime.datetime.fromisoformat(now()) - datetime.datetime.fromisoformat(state.started)
-        ).total_seconds() / 3600
-        if hours >= settings.max_hours:
-            return f"{hours:.1f} of {settings.max_hours:g} hours"
-    return ""
 
 
 def _change_in_scope(lab: Lab, leave_out: bool) -> list[str]:
@@ -445,13 +429,6 @@ def _end(lab: Lab, experiment: Experiment, run: Run, **fields: object) -> None:
     lab.journal.append("run_ended", experiment=experiment.id, run=run.id, **fields)
 
 
-def noise(state: State) -> Noise:
-    """Run-to-run noise at the incumbent's level, pooled over every commit that ran more than once."""
-    level = state.incumbent.metric if state.incumbent else None
-    groups = [[_number(run) for run in e.good_runs] for e in state.experiments.values() if e.good_runs]
-    return pooled_noise(groups, near=level)
-
-
 def _number(run: Run) -> float:
     assert run.metric is not None  # good_runs holds finite numbers only
     return run.metric
@@ -461,7 +438,7 @@ def _decide(lab: Lab, experiment: Experiment) -> Decision:
     state, settings = lab.state, lab.settings
     incumbent, baseline = state.incumbent, state.baseline
     assert incumbent and baseline and baseline.metric is not None
-    known = noise(state)
+    known = measured_noise(state)
     return decide(
         Facts(
             goal=settings.goal,
@@ -518,7 +495,7 @@ def _crash_reason(run: Run) -> str:
 
 
 def _baseline_reason(state: State, experiment: Experiment) -> str:
-    known = noise(state)
+    known = measured_noise(state)
     count = len(experiment.good_runs)
     if known.sigma is None:
         return (
