@@ -111,6 +111,20 @@ def test_a_close_candidate_is_repeated_on_the_incumbents_seeds(world: Project) -
     assert tried["verdict"] in ("keep", "discard") and tried["reason"]
 
 
+def test_the_incumbent_runs_on_the_seeds_it_lacks_beside_a_close_candidate(world: Project) -> None:
+    world.edit("NOISE = 0.0", "NOISE = 0.01")
+    world.commit("noisy")
+    world.begin(repeats=1)
+    world.edit("LR = 1.00", "LR = 0.985")
+    tried = world.ok("try", "a little better")
+    base = world.ok("show", "e000")
+    assert [run["seed"] for run in tried["runs"]] == [42, 43, 44][: len(tried["runs"])]
+    assert len(tried["runs"]) > 1
+    assert [run["seed"] for run in base["runs"]] == [run["seed"] for run in tried["runs"]]
+    assert base["metric"] == pytest.approx(sum(run["metric"] for run in base["runs"]) / len(base["runs"]))
+    assert float(world.results()[0][1]) == pytest.approx(base["metric"], abs=1e-6)
+
+
 def test_more_baseline_runs_can_be_asked_for(world: Project) -> None:
     world.begin(repeats=1)
     assert world.ok("status")["noise"]["n"] in (0, 1)
@@ -138,6 +152,10 @@ def test_arguments_of_a_candidate_reach_its_command(tmp_path: Path) -> None:
     world.begin("--metric", "val_loss", "--goal", "min")
     tried = world.ok("try", "the fast path", "--args", "--fast")
     assert (tried["verdict"], tried["metric"]) == ("keep", 2.0)
+    assert "nothing to try" in world.refused(4, "try", "the same", "--args", "--fast")["message"]
+    world.edit("2.0", "1.5")
+    assert world.ok("try", "the incumbent's arguments stay")["metric"] == 1.5
+    assert world.ok("try", "without them", "--args", "")["metric"] == 3.0
 
 
 # -- what a run sees -----------------------------------------------------------------------------------

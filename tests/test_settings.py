@@ -44,6 +44,12 @@ notify: []
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("length", [1, 38, 45, 46, 47, 48, 90])
+def test_a_comment_never_becomes_part_of_a_value(tmp_path: Path, length: int) -> None:
+    settings = Settings(command=f"python {'x' * length}.py", metric="m", goal="min", edit=("a.py",))
+    assert read(tmp_path, render(settings)) == settings
+
+
 def test_what_render_writes_is_what_load_reads(tmp_path: Path) -> None:
     settings = Settings(
         command="FOO=1 python 'my train.py' --x \"a: b\"", metric="val_acc", goal="max", take="last",

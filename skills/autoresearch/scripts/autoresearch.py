@@ -245,7 +245,7 @@ def baseline(obj: Context, repeats: int | None, wait_seconds: float) -> None:
 @click.option("--because", default="", help="Why it should help.")
 @click.option("--expect", default="", help="What you expect, written before the run.")
 @click.option("--idea", default="", help="Id of the idea this tests.")
-@click.option("--args", "arguments", default="", help="Extra arguments for the command of this candidate.")
+@click.option("--args", "arguments", help="Extra arguments for the command; by default the incumbent's.")
 @click.option("--retry-of", default="", help="The crashed experiment that this mends.")
 @click.option(
     "--leave-out", is_flag=True, help="Other edits in the tree are the user's: measure without them."
@@ -254,7 +254,7 @@ def baseline(obj: Context, repeats: int | None, wait_seconds: float) -> None:
 @click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=TRY_WAIT_SECONDS, show_default=True,
               help="Seconds to wait for the verdict.")  # fmt: skip
 def try_(
-    obj: Context, hypothesis: str, because: str, expect: str, idea: str, arguments: str, retry_of: str,
+    obj: Context, hypothesis: str, because: str, expect: str, idea: str, arguments: str | None, retry_of: str,
     leave_out: bool, again: bool, wait_seconds: float,
 ) -> None:  # fmt: skip
     """Measure the working tree's change as a candidate and keep or discard it
@@ -272,10 +272,12 @@ def try_(
     if not hypothesis.strip():
         raise LabError("the hypothesis is empty", 'say what should happen: try "wider MLP"', errors.USAGE)
     try:
-        shlex.split(arguments)
+        shlex.split(arguments or "")
     except ValueError as error:
         raise LabError(f"--args is {arguments!r} ({error})", "close every quote", errors.USAGE) from error
-    words = {"because": because, "expect": expect, "idea": idea, "args": arguments, "retry_of": retry_of}
+    words = {"because": because, "expect": expect, "idea": idea, "retry_of": retry_of}
+    if arguments is not None:
+        words["args"] = arguments
     lab = Lab.find(obj.folder)
     with agent(lab, "try"):
         with lab.changing("try"):
@@ -344,7 +346,7 @@ def status(obj: Context) -> None:
     """Say the whole present in at most 30 lines: enough for a fresh session to go on"""
     lab = Lab.find(obj.folder)
     state = lab.read()
-    if any(_needs_hand(lab, e) for e in state.experiments.values() if not (e.verdict and e.settled)):
+    if _needs_hand(lab):
         from lab import loop
 
         try:
@@ -357,8 +359,7 @@ def status(obj: Context) -> None:
     notices = lab.notices
     running = [
         {**run.as_json(), "experiment": e.id, "heartbeat": lab.runner.heartbeat(lab.run_dir(run))}
-        for e in state.open()
-        if (run := e.open_run)
+        for e, run in state.at_work()
     ]
     fields: Record = {
         "campaign": state.tag,
@@ -378,10 +379,15 @@ def status(obj: Context) -> None:
     obj.say(views.status_lines(state, lab.settings, fields), fields)
 
 
-def _needs_hand(lab: Lab, experiment: Experiment) -> bool:
-    """Whether an open experiment can move on now (its run ended, or never got going)."""
-    run = experiment.open_run
-    return run is None or lab.runner.poll(lab.run_dir(run)) in ("done", "lost", "absent")
+def _needs_hand(lab: Lab) -> bool:
+    """Whether the campaign can move on now: a verdict half done, a run that ended, one to be started."""
+    state = lab.state
+    working = state.at_work()
+    if any(True for _ in state.unsettled()):
+        return True
+    if working:
+        return any(lab.runner.poll(lab.run_dir(run)) in ("done", "lost", "absent") for _, run in working)
+    return not state.stopped and any(True for _ in state.open())
 
 
 def _brief(experiment: Experiment | None) -> Record | None:

@@ -38,7 +38,7 @@ class Lab:
         self.root = root
         self.home = root / HOME
         self.journal = Journal(self.home / "journal.jsonl")
-        self.submitted: dict[str, int] = {}  # run -> how often this process has submitted it
+        self.submitted: dict[str, list[float]] = {}  # run -> when this process has submitted it
         self.told: list[str] = []  # what happened on the way and the caller should hear of
 
     @classmethod

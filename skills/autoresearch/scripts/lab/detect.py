@@ -16,7 +16,8 @@ PRINTED = re.compile(r"""["'](?:METRIC )?([A-Za-z_][A-Za-z0-9_]*)\s*[:=]\s*(?:\{
 LOWER = re.compile(r"loss|bpb|ppl|perplex|error|err\b|rmse|mse|mae|nll|seconds|latency|runtime|wer|cer|fid")
 HIGHER = re.compile(r"acc|f1|auc|score|reward|r2|map\b|bleu|rouge|iou|throughput|precision|recall|return")
 HELD_OUT = re.compile(r"val|valid|test|eval|dev|heldout")
-SEED_ENV = re.compile(r"""environ(?:\.get\(|\[)\s*["'](\w*SEED\w*)["']|getenv\(\s*["'](\w*SEED\w*)["']""")
+QUOTED = re.compile(r"""["']((?:val|valid|test|eval)_[A-Za-z0-9_]+)["']""")
+SEED_ENV = re.compile(r"""(?:get\w*\(|\[)\s*["']([A-Z0-9_]*SEED[A-Z0-9_]*)["']""")
 SEED_ARG = re.compile(r"""["'](--(?:random[-_])?seed)["']""")
 TIME_BUDGET = re.compile(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", re.MULTILINE)
 SHARED = ("data", "datasets")
@@ -70,7 +71,7 @@ def detect(root: Path, wishes: Wishes, ignored: set[str]) -> Settings:
         edit=edit,
         protect=protect,
         share=share,
-        seed_env=(env.group(1) or env.group(2)) if env else None,
+        seed_env=env.group(1) if env else None,
         seed_arg=arg.group(1) if arg and not env else None,
     )
 
@@ -93,7 +94,7 @@ def _script(root: Path, command: str | None) -> str:
 
 
 def _metric(text: str) -> str:
-    names = [str(name) for name in dict.fromkeys(PRINTED.findall(text))]
+    names = [str(name) for name in dict.fromkeys([*PRINTED.findall(text), *QUOTED.findall(text)])]
     scored = [n for n in names if LOWER.search(n.lower()) or HIGHER.search(n.lower())]
     held_out = [n for n in scored if HELD_OUT.search(n.lower())]
     choice = held_out or scored

@@ -34,6 +34,8 @@ CODE = {
 BASELINE_REPEATS = 3
 SHORT_RUN_SECONDS = 600  # below this a baseline is repeated without being asked
 POLL_SECONDS = 0.02
+PAIR_ATTEMPTS = 2
+START_SECONDS = 2.0  # for a supervisor from its start to its claim, 0.05 s on an idle machine
 SUBMITS_ALLOWED = 2  # of one run by one process: a supervisor that cannot start is host trouble
 
 
@@ -73,12 +75,21 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
     """
     state, workspace = lab.state, lab.workspace
     _require_ready(lab)
+    incumbent = state.get(state.incumbent_id)
     if words.get("retry_of"):
         words = {**words, "retry_of": state.get(words["retry_of"]).id}
+    if "args" not in words:  # what the incumbent is run with belongs to it, like its code
+        words = {**words, "args": incumbent.args}
     files = _change_in_scope(lab, leave_out)
+    marked = workspace.conflicted(files)
+    if marked:
+        raise LabError(
+            f"{', '.join(marked)} still has conflict markers from the last keep",
+            f"edit them away; the three versions lie in {HOME}/conflicts",
+        )
     parent = state.incumbent_commit
     tree = workspace.write_tree(parent, files)
-    _refuse_repeat(state, tree, workspace.tree_of(parent), words.get("args", ""), again)
+    _refuse_repeat(state, tree, words["args"], again)
     identity = state.next_id()
     at = now()
     message = _commit_message(identity, hypothesis, words)
@@ -110,7 +121,7 @@ def _require_open(state: State) -> None:
 
 
 def _require_ready(lab: Lab) -> None:
-    state, settings = lab.state, lab.settings
+    state = lab.state
     _require_open(state)
     if state.incumbent is None:
         doing = "is not measured yet: `wait` for it" if state.baseline else "has not been run: `baseline`"
@@ -121,12 +132,6 @@ def _require_ready(lab: Lab) -> None:
     if spent:
         raise LabError(
             f"the budget is spent: {spent}", "`finish` the campaign, or raise it in the yaml", REFUSED
-        )
-    marked = lab.workspace.conflicted(lab.workspace.files(state.incumbent_commit, settings.edit))
-    if marked:
-        raise LabError(
-            f"{', '.join(marked)} still has conflict markers from the last keep",
-            f"edit them away; the three versions lie in {HOME}/conflicts",
         )
 
 
@@ -159,12 +164,13 @@ def _change_in_scope(lab: Lab, leave_out: bool) -> list[str]:
     return list(changes.inside)
 
 
-def _refuse_repeat(state: State, tree: str, parent_tree: str, args: str, again: bool) -> None:
+def _refuse_repeat(state: State, tree: str, args: str, again: bool) -> None:
     if again:
         return
-    if tree == parent_tree and not args:
+    incumbent = state.get(state.incumbent_id)
+    if (tree, args) == (incumbent.tree, incumbent.args):
         raise LabError(
-            f"nothing to try: the working tree is the incumbent ({state.incumbent_id})",
+            f"nothing to try: the working tree is the incumbent ({incumbent.id})",
             "edit a file of `edit:` first, or pass --args",
         )
     for old in state.experiments.values():
@@ -222,13 +228,14 @@ def advance(lab: Lab) -> None:
 
 
 def _advance_once(lab: Lab) -> bool:
-    """Take one step of the oldest open experiment; False when only time can help."""
-    experiment = next(lab.state.open(), None)
-    if experiment is None or lab.state.finished:
+    """Take one step of the run at work or of the oldest open experiment; False when only time can help."""
+    state = lab.state
+    if state.finished:
         return False
-    if experiment.open_run:
-        return _follow(lab, experiment, experiment.open_run)
-    return _next_step(lab, experiment)
+    for experiment, run in state.at_work():
+        return _follow(lab, experiment, run)
+    oldest = next(state.open(), None)
+    return oldest is not None and _next_step(lab, oldest)
 
 
 def _follow(lab: Lab, experiment: Experiment, run: Run) -> bool:
@@ -244,13 +251,22 @@ def _follow(lab: Lab, experiment: Experiment, run: Run) -> bool:
         _end(lab, experiment, run, outcome="interrupted", detail=words)
         return True
     if seen == "absent":
-        if lab.submitted.get(run.id, 0) >= SUBMITS_ALLOWED and lab.runner.withdraw(folder):
-            words = _last_words(folder) or "its supervisor was killed before it began"
-            _end(lab, experiment, run, outcome="infra", detail=words)
-            return True
-        if not (folder / "spec.json").exists():
-            _prepare(lab, experiment, run)
-        _submit(lab, run)
+        return _submit_again(lab, experiment, run)
+    return False
+
+
+def _submit_again(lab: Lab, experiment: Experiment, run: Run) -> bool:
+    """A run nobody has taken up: give its supervisor time, then another one, then call it host trouble."""
+    folder, times = lab.run_dir(run), lab.submitted.get(run.id, [])
+    if times and time.monotonic() - times[-1] < START_SECONDS:
+        return False
+    if len(times) >= SUBMITS_ALLOWED and lab.runner.withdraw(folder):
+        words = _last_words(folder) or "its supervisor was killed before it began"
+        _end(lab, experiment, run, outcome="infra", detail=words)
+        return True
+    if not (folder / "spec.json").exists():
+        _prepare(lab, experiment, run)
+    _submit(lab, run)
     return False
 
 
@@ -285,7 +301,16 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
             if decision.action != "repeat":
                 _give_verdict(lab, experiment, decision.action, decision.reason, decision)
                 return True
-    return _start(lab, experiment)
+            incumbent, seed = lab.state.get(lab.state.incumbent_id), lab.seed(len(experiment.good_runs))
+            if _lacks_pair(incumbent, seed):
+                return _start(lab, incumbent, seed)
+    return _start(lab, experiment, lab.seed(len(experiment.good_runs)))
+
+
+def _lacks_pair(incumbent: Experiment, seed: int | None) -> bool:
+    """Whether the incumbent must first run on `seed` too; a seed that failed it twice is left alone."""
+    runs = [run for run in incumbent.runs if run.seed == seed and run.commit == incumbent.commit]
+    return seed is not None and not any(run.counts for run in runs) and len(runs) < PAIR_ATTEMPTS
 
 
 def _rebase(lab: Lab, experiment: Experiment) -> bool:
@@ -309,7 +334,7 @@ def _rebase(lab: Lab, experiment: Experiment) -> bool:
     return True
 
 
-def _start(lab: Lab, experiment: Experiment) -> bool:
+def _start(lab: Lab, experiment: Experiment, seed: int | None) -> bool:
     """Journal that a run starts, then start it; False when the campaign is stopped."""
     if lab.state.stopped:
         return False
@@ -317,12 +342,11 @@ def _start(lab: Lab, experiment: Experiment) -> bool:
         why = f"host trouble {HOST_FAILURES_ALLOWED} times in a row: {experiment.runs[-1].detail}"
         lab.journal.append("stopped", reason=one_line(why, 300), by="host")
         return False
-    index = len(experiment.good_runs)
     lab.journal.append(
         "run_started",
         experiment=experiment.id,
         run=f"{experiment.id}.{len(experiment.runs) + 1}",
-        seed=lab.seed(index),
+        seed=seed,
         nonce=secrets.token_hex(8),
         commit=experiment.commit,
     )
@@ -336,7 +360,6 @@ def _prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
     """Export the commit and write the run's spec, last and whole: a spec means the export is complete."""
     settings, workspace = lab.settings, lab.workspace
     tree, folder = lab.tree_dir(run), lab.run_dir(run)
-    workspace.ensure_ref(lab.ref(experiment.number), experiment.commit)
     protected = _check_protected(lab, experiment.commit)
     step("run.export.before")
     workspace.export(experiment.commit, tree)
@@ -389,7 +412,7 @@ def _link_shared(lab: Lab, tree: Path) -> None:
 
 def _submit(lab: Lab, run: Run) -> None:
     step("run.submit.before")
-    lab.submitted[run.id] = lab.submitted.get(run.id, 0) + 1
+    lab.submitted.setdefault(run.id, []).append(time.monotonic())
     lab.runner.submit(lab.run_dir(run), _environment(lab))
     step("run.submit.after")
 
@@ -542,7 +565,8 @@ def _advance_branch(lab: Lab) -> None:
 
 def _drop_exports(lab: Lab, experiment: Experiment) -> None:
     """Remove exports that nobody needs: all but the incumbent's, which may hold its model."""
-    keep = {run.id for run in lab.state.incumbent.runs} if lab.state.incumbent else set()
+    incumbent = lab.state.incumbent
+    keep = {run.id for run in incumbent.good_runs[:1]} if incumbent else set()
     folder = lab.home / "worktrees"
     if not folder.exists():
         return
@@ -567,7 +591,7 @@ def wait_for(lab: Lab, identity: str, seconds: float) -> Experiment:
         with lab.changing("wait") as state:
             advance(lab)
             experiment = state.get(identity)
-            running = next((e.open_run for e in state.open() if e.open_run), None)
+            running = next((run for _, run in state.at_work()), None)
         if experiment.verdict or running is None:
             return experiment
         if not _watch(lab, running, end):
@@ -585,7 +609,7 @@ def _watch(lab: Lab, run: Run, end: float) -> bool:
         left = end - time.monotonic()
         if left <= 0:
             return False
-        if time.monotonic() - started > 2 and lab.runner.poll(folder) == "absent":
+        if time.monotonic() - started > START_SECONDS and lab.runner.poll(folder) == "absent":
             return True
         time.sleep(min(left, POLL_SECONDS if time.monotonic() - started < 5 else 10 * POLL_SECONDS))
 
@@ -595,7 +619,7 @@ def stop(lab: Lab, reason: str, kill: bool) -> list[Run]:
     state = lab.state
     if not state.stopped and not state.finished:
         lab.journal.append("stopped", reason=reason, by="user")
-    running = [e.open_run for e in state.open() if e.open_run]
+    running = [run for _, run in state.at_work()]
     for run in running if kill else []:
         lab.runner.cancel(lab.run_dir(run))
     return running

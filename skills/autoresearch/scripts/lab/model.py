@@ -173,6 +173,11 @@ class State:
         """Experiments without a verdict, oldest first."""
         return (e for e in self.experiments.values() if e.verdict is None)
 
+    def at_work(self) -> list[tuple[Experiment, Run]]:
+        """Runs started and not ended: of open experiments, or the incumbent's side of a pair."""
+        incumbent = [self.incumbent] if self.incumbent and self.incumbent.verdict else []
+        return [(e, run) for e in [*self.open(), *incumbent] if (run := e.open_run)]
+
     def unsettled(self) -> Iterator[Experiment]:
         """Experiments whose verdict has not reached branch, note, tree and views."""
         return (e for e in self.experiments.values() if e.verdict and not e.settled)
@@ -268,6 +273,9 @@ def _run_ended(state: State, record: Record) -> None:
         experiment.host_failures += 1
     elif run.counts:
         experiment.host_failures = 0
+    if run.counts and experiment.verdict == "keep":  # the incumbent ran again beside a close candidate
+        numbers = [r.metric for r in experiment.good_runs if r.metric is not None]
+        experiment.metric = sum(numbers) / len(numbers)
 
 
 def _verdict(state: State, record: Record) -> None:

@@ -399,13 +399,13 @@ def render(settings: Settings) -> str:
         (f"edit: {flow(list(settings.edit))}", "what a candidate may change"),
         (f"protect: {flow(list(settings.protect))}", "hash-checked before and after every run"),
         (f"share: {flow(list(settings.share))}", "git-ignored paths a run sees by link"),
-        (f"seed: {seed}", "or {env: SEED}, {arg: --seed}; none: repeats measure run noise only"),
+        (f"seed: {seed}", "env: VARIABLE or arg: --option sets it; none: repeats measure run noise only"),
         (
             f"decision: {{method: paired, confidence: {settings.confidence:g}, min_effect: {effect}, "
             f"max_runs: {settings.max_runs}}}",
-            "",
+            "min_effect: the smallest gain that counts; auto: 2 sd of the noise",
         ),
         (f"runner: {{kind: {settings.runner}, slots: auto}}", ""),
         (f"mode: {settings.mode}", ""),
     ]
-    return "".join(f"{text:<58}# {why}\n" if why else f"{text}\n" for text, why in lines)
+    return "".join(f"{text:<56}  # {why}\n" if why else f"{text}\n" for text, why in lines)

@@ -120,7 +120,7 @@ def end(lab: Lab) -> list[str]:
     if state.finished:
         return [f"it was finished at {state.finished[:19]}"]
     catch_up(lab)
-    running = [e.open_run.id for e in state.open() if e.open_run]
+    running = [run.id for _, run in state.at_work()]
     if running:
         raise LabError(f"run {', '.join(running)} is still at work", "`wait` for it, or `stop --now`")
     text = views.report(state, lab.settings.metric)

@@ -13,6 +13,7 @@ import stat
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lab.atomic import sweep, write_atomic
@@ -108,6 +109,7 @@ class Workspace:
         self.common = root / os.fsdecode(common)  # the .git folder shared by all worktrees
         self.prefix = "" if root == self.top else f"{root.relative_to(self.top).as_posix()}/"
         self._git = git.cmd.Git(str(self.top))
+        self._index_at = ""  # the commit our private index holds
 
     def run(
         self,
@@ -181,37 +183,30 @@ class Workspace:
         """Files of `commit` that match `patterns` (paths, folders or globs relative to `root`)."""
         if not patterns:
             return {}
-        env = self._index(commit)
-        out = self.run("ls-files", "-s", "-z", "--", *self._pathspecs(patterns), env=env)
-        found = {}
-        for entry in out.split(b"\0")[:-1]:
-            meta, path = entry.split(b"\t", 1)
-            mode, blob, _ = meta.decode().split()
-            found[os.fsdecode(path)] = Blob(mode, blob)
-        return found
+        changed = self._changed(self._nothing, commit, patterns)
+        return {path: blob for path, (_, blob) in changed.items() if blob}
 
     def changes(self, commit: str, edit: Sequence[str], protect: Sequence[str]) -> Changes:
         """Compare the working tree with `commit`: untracked files count only inside `edit:`."""
         env = self._index(commit)
         self.run("update-index", "-q", "--refresh", env=env, ok=(0, 1))
-        tracked = set(
-            _names(self.run("diff-files", "--name-only", "-z", "--ignore-submodules=dirty", env=env))
-        )
         specs = self._pathspecs(edit)
         fresh = _names(self.run("ls-files", "-z", "--others", "--exclude-standard", "--", *specs, env=env))
-        inside = set(fresh)
-        guarded: set[str] = set()
-        if tracked:
-            listed = self.run("diff-files", "--name-only", "-z", "--", *specs, env=env)
-            inside |= set(_names(listed))
-            if protect:
-                out = self.run("diff-files", "--name-only", "-z", "--", *self._pathspecs(protect), env=env)
-                guarded = set(_names(out))
+        tracked = self._differing(env)
+        inside = self._differing(env, edit) if tracked else set()
+        guarded = self._differing(env, protect) if tracked - inside and protect else set()
         ours = {f"{self.prefix}autoresearch.yaml", f"{self.prefix}results.tsv"}
         return Changes(
-            tuple(sorted(inside - guarded)),
+            tuple(sorted((inside | set(fresh)) - guarded)),
             tuple(sorted(guarded)),
             tuple(sorted(tracked - inside - guarded - ours)),
+        )
+
+    def _differing(self, env: Mapping[str, str], patterns: Sequence[str] = ()) -> set[str]:
+        """Tracked files whose working copy differs from the index of `env`."""
+        specs = ("--", *self._pathspecs(patterns)) if patterns else ()
+        return set(
+            _names(self.run("diff-files", "--name-only", "-z", "--ignore-submodules=dirty", *specs, env=env))
         )
 
     def conflicted(self, paths: Iterable[str]) -> list[str]:
@@ -243,6 +238,7 @@ class Workspace:
         """Return the tree of `commit` with `paths` as they stand in the working tree, durably stored."""
         env = self._index(commit)
         names = b"".join(os.fsencode(path) + b"\0" for path in paths)
+        self._index_at = ""
         self.run("update-index", "-z", "--add", "--remove", "--stdin", stdin=names, env=env)
         return self.run("write-tree", env=env).decode().strip()
 
@@ -252,7 +248,7 @@ class Workspace:
 
     def commit_tree(self, tree: str, parent: str, message: str, at: str) -> str:
         """Store a commit; the same arguments give the same id, so that a redo changes nothing."""
-        env = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at, **self._identity()}
+        env = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at, **self._identity}
         text = message.replace("\0", "").encode("utf-8", "replace")
         return self.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=text, env=env).decode().strip()
 
@@ -278,7 +274,7 @@ class Workspace:
         self._clear_stale_lock(NOTES_REF)
         self.run(
             "notes", f"--ref={NOTES_REF}", "add", "-f", "-F", "-", commit,
-            stdin=text.encode("utf-8", "replace"), env=self._identity(),
+            stdin=text.encode("utf-8", "replace"), env=self._identity,
         )  # fmt: skip
 
     def rebase(self, base: str, theirs: str, onto: str, workdir: Path) -> str | None:
@@ -300,6 +296,7 @@ class Workspace:
                 return None
             stored = self.run("hash-object", "-w", "--stdin", stdin=merged).decode().strip()
             lines += _index_line(path, Blob(new.mode, stored), onto)
+        self._index_at = ""
         self.run("update-index", "-z", "--index-info", stdin=lines, env=env)
         return self.run("write-tree", env=env).decode().strip()
 
@@ -449,20 +446,31 @@ class Workspace:
         """Point the private index at `commit`; it keeps the file times it knows, so it stays quick."""
         index = self.home / "index"
         env = {"GIT_INDEX_FILE": str(index)}
+        if self._index_at == commit:
+            return env
+        self._index_at = ""
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "index.lock").unlink(missing_ok=True)  # ours alone, and we hold the state lock
         if index.exists():
             try:
                 self.run("read-tree", "-m", commit, env=env)
+                self._index_at = commit
                 return env
             except LabError:
                 index.unlink()  # cut by a crash: it is a cache
         self.run("read-tree", commit, env=env)
+        self._index_at = commit
         return env
 
     def _pathspecs(self, patterns: Sequence[str]) -> list[str]:
         return [f":(top,glob){self.prefix}{'' if p == '.' else p}" for p in patterns]
 
+    @cached_property
+    def _nothing(self) -> str:
+        """The empty tree; its id depends on the repository's hash."""
+        return self.run("hash-object", "-t", "tree", "--stdin", stdin=b"").decode().strip()
+
+    @cached_property
     def _identity(self) -> dict[str, str]:
         """The user's git identity, or ours where none is set."""
         try:
