@@ -338,7 +338,9 @@ def _shortfall(e: Evidence) -> str:
     if e.shortens:
         return "shorter, but worse than the noise allows" if e.last else "shorter, but clearly worse"
     if e.gain > e.price:
-        return "the gain is not beyond the noise"
+        share = LAST_SHARE if e.last else EARLY_SHARE
+        wanted = 1 - share * (1 - e.facts.confidence)
+        return f"the gain is not beyond the noise: P {e.better:.3f}, {wanted:.3f} is needed"
     cost = (
         "its memory" if _needs_much_memory(e.facts) else "its lines" if e.net > SMALL_CHANGE else "a change"
     )
@@ -357,7 +359,8 @@ def _numbers(e: Evidence) -> str:
     noise = f"noise {_short(e.sigma)}" if e.sigma else "no noise"
     if e.facts.sigma_df < MEASURED_DF:
         noise += " (assumed)"
-    text = f"{e.before:.6f} -> {e.after:.6f}, {change} ({noise}, P(better) {e.better:.3f}, "
+    on = " on the same seeds" if runs == len(_pairs(e.facts)) < len(e.facts.incumbent) else ""
+    text = f"{e.before:.6f} -> {e.after:.6f}{on}, {change} ({noise}, P(better) {e.better:.3f}, "
     text += f"{runs} run{'s' * (runs != 1)}), {e.net:+d} lines"
     if _needs_much_memory(e.facts):
         text += f", memory {e.facts.incumbent_memory_gb:.1f} -> {e.facts.memory_gb:.1f} GB"

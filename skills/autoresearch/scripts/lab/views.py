@@ -121,8 +121,8 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     if state.baseline and state.baseline is not state.incumbent:
         lines.append(f"baseline  {_place(state.baseline)}")
     lines.append(
-        f"{len(state.experiments)} in all: {counts['keep']} keep (with the baseline), "
-        f"{counts['discard']} discard, {counts['crash']} crash, {counts['open']} open"
+        f"{counts['keep']} keep (with the baseline), {counts['discard']} discard, {counts['crash']} crash, "
+        f"{counts['open']} open{_of_budget(state, settings)}"
     )
     lines.append(_noise_line(facts))
     if state.stopped:
@@ -136,6 +136,12 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     ]
     lines += [f"note: {notice}" for notice in list(facts["notices"])[:5]]  # type: ignore[call-overload]
     return [*lines[:28], f"next: {facts['next']}"]
+
+
+def _of_budget(state: State, settings: Settings) -> str:
+    if not settings.max_experiments:
+        return ""
+    return f"; {max(0, len(state.experiments) - 1)} of {settings.max_experiments} experiments used"
 
 
 def _place(e: Experiment) -> str:
