@@ -476,6 +476,16 @@ def test_a_branch_moved_by_someone_else_is_not_overwritten(world: Project) -> No
     assert "LR = 0.25" in world.git("show", "autoresearch/t1:train.py")
 
 
+def test_a_candidate_just_proposed_survives_a_collection_of_garbage(world: Project) -> None:
+    world.begin()
+    world.edit("LR = 1.00", BETTER)
+    assert world.run("try", "x", env={"AUTORESEARCH_DIE_AT": "journal.proposed.after#1"}).code == -9
+    world.git("reflog", "expire", "--expire=now", "--all")
+    world.git("gc", "-q", "--prune=now")
+    world.ok("resume")
+    assert world.ok("wait")["verdict"] == "keep"
+
+
 def test_hooks_signing_and_fsmonitor_of_the_user_do_not_run(world: Project) -> None:
     for name in ("pre-commit", "commit-msg", "reference-transaction", "post-commit", "fsmonitor"):
         hook = world.root / ".git" / "hooks" / name

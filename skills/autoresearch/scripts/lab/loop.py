@@ -90,12 +90,14 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
     parent = state.incumbent_commit
     tree = workspace.write_tree(parent, files)
     _refuse_repeat(state, tree, words["args"], again)
-    identity = state.next_id()
+    identity = f"e{state.next_number():03d}"
     at = now()
     message = _commit_message(identity, hypothesis, words)
     step("try.objects")
     commit = workspace.commit_tree(tree, parent, message, at)
     step("try.committed")
+    # Before the journal names it: a `git gc --prune=now` of the user's must not find it without a ref.
+    workspace.ensure_ref(lab.ref(state.next_number()), commit)
     added, removed = workspace.numstat(parent, commit)
     lab.journal.append(
         "proposed",
@@ -206,9 +208,6 @@ def catch_up(lab: Lab) -> None:
 def _bring_tree_back(lab: Lab) -> None:
     """Let the `edit:` files show the incumbent, merged with what is being edited."""
     state, workspace = lab.state, lab.workspace
-    for experiment in state.experiments.values():
-        if experiment.commit == state.tree_at:
-            workspace.ensure_ref(lab.ref(experiment.number), experiment.commit)
     folder = lab.home / "conflicts" / (state.incumbent_id or "start")
     conflicts = workspace.sync(state.tree_at, state.incumbent_commit, lab.settings.edit, folder)
     step("tree.synced")
@@ -329,8 +328,8 @@ def _rebase(lab: Lab, experiment: Experiment) -> bool:
     message = _commit_message(experiment.id, experiment.hypothesis, words)
     commit = workspace.commit_tree(tree, parent, message, experiment.at)
     workspace.ensure_ref(f"{lab.ref(experiment.number)}.proposed", old)
-    lab.journal.append("rebased", experiment=experiment.id, commit=commit, tree=tree, parent=parent)
     workspace.ensure_ref(lab.ref(experiment.number), commit)
+    lab.journal.append("rebased", experiment=experiment.id, commit=commit, tree=tree, parent=parent)
     return True
 
 

@@ -202,10 +202,9 @@ class State:
             raise LabError(f"there is no experiment {name!r}", f"known: {seen}; `log` lists them")
         return self.experiments[wanted]
 
-    def next_id(self) -> str:
-        """The id of the next candidate; e000 is the baseline's."""
-        numbers = [e.number for e in self.experiments.values()]
-        return f"e{max(numbers, default=0) + 1:03d}"
+    def next_number(self) -> int:
+        """The number of the next candidate; 0 is the baseline's."""
+        return max((e.number for e in self.experiments.values()), default=0) + 1
 
 
 def apply(state: State, record: Record) -> None:
