@@ -571,6 +571,7 @@ def test_a_finished_campaign_makes_room_for_the_next(world: Project) -> None:
     world.ok("baseline", "--repeats", "1")
     assert len(world.results()) == 1
     assert (world.root / ".autoresearch/past/t1/journal.jsonl").exists()
+    assert "\tx\n" in world.read(".autoresearch/past/t1/results.tsv")
     assert world.git("rev-parse", "refs/autoresearch/t1/1")
 
 

@@ -78,7 +78,7 @@ def _config(lab: Lab) -> Finding:
     risky = sorted(set(found) & set(RISKY_CONFIG))
     return Finding(
         "git config",
-        not risky,
+        None if risky else True,  # our own calls switch it off; the user's and the agent's do not
         f"{', '.join(risky)} in .git/config runs programs"
         if risky
         else "nothing in .git/config runs programs",

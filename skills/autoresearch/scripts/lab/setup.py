@@ -14,7 +14,8 @@ from lab.model import HOME
 from lab.settings import FILE_NAME, Settings, load, render
 from lab.steps import step
 
-EXCLUDED = (f"/{HOME}/", "/results.tsv")
+RESULTS = "results.tsv"
+EXCLUDED = (f"/{HOME}/", f"/{RESULTS}")
 
 
 def begin(lab: Lab, tag: str, wishes: Wishes) -> list[str]:
@@ -32,6 +33,7 @@ def begin(lab: Lab, tag: str, wishes: Wishes) -> list[str]:
         raise LabError(
             f"the working tree is dirty: {shown}", "commit these changes (or put them on a branch) first"
         )
+    _refuse_foreign_results(lab, base)
     settings, told = _settings(lab, wishes)
     _check_files(lab, base, settings)
     workspace.exclude([f"/{workspace.prefix}{line[1:]}" for line in EXCLUDED])
@@ -46,7 +48,7 @@ def begin(lab: Lab, tag: str, wishes: Wishes) -> list[str]:
             frozen=settings.frozen,
         )
         workspace.update_ref(f"refs/heads/{branch}", base, None)
-        views.write_results(lab.root / "results.tsv", lab.state, settings.metric)
+        views.write_results(lab.root / RESULTS, lab.state, settings.metric)
     return told
 
 
@@ -69,6 +71,20 @@ def _refuse_if_taken(lab: Lab, tag: str, branch: str) -> None:
         _archive(lab, state.tag)
 
 
+def _refuse_foreign_results(lab: Lab, base: str) -> None:
+    """results.tsv is a view that the tool rewrites: one that somebody else keeps must not be lost."""
+    path = lab.root / RESULTS
+    if lab.workspace.files(base, (RESULTS,)):
+        raise LabError(
+            f"{RESULTS} is committed here, and the loop rewrites it",
+            f"give it another name: git mv {RESULTS} ...",
+        )
+    if path.exists() and len(path.read_bytes().splitlines()) > 1:
+        raise LabError(
+            f"{RESULTS} is there with results of something else", f"move it away: mv {RESULTS} ..."
+        )
+
+
 def _archive(lab: Lab, tag: str) -> None:
     """Put a finished campaign's files aside; its commits stay where they are."""
     past = lab.home / "past" / tag
@@ -76,6 +92,8 @@ def _archive(lab: Lab, tag: str) -> None:
     for name in ("runs", "report", "conflicts", "snapshot.json", "journal.jsonl"):
         if (lab.home / name).exists():
             (lab.home / name).rename(past / name)
+    if (lab.root / RESULTS).exists():
+        (lab.root / RESULTS).rename(past / RESULTS)
     lab.read()
 
 
