@@ -362,6 +362,30 @@ def test_a_setting_that_makes_results_incomparable_may_not_change(world: Project
     assert "goal" in world.refused(3, "status")["message"]
 
 
+def test_settings_can_be_mended_until_something_was_measured(world: Project) -> None:
+    world.ok("init", "--tag", "t1")
+    world.write(
+        "autoresearch.yaml", world.read("autoresearch.yaml").replace("protect: [prepare.py]", "protect: []")
+    )
+    assert world.ok("status")["campaign"] == "t1"
+    world.ok("baseline", "--repeats", "1")
+    world.write(
+        "autoresearch.yaml", world.read("autoresearch.yaml").replace("protect: []", "protect: [prepare.py]")
+    )
+    assert "protect" in world.refused(3, "status")["message"]
+
+
+def test_what_a_script_imports_from_the_project_is_protected(tmp_path: Path) -> None:
+    files = {
+        "train.py": "import os\nfrom data import X\nprint('val_loss:', X)\n",
+        "data.py": "X = 1.0\n",
+        "os2.py": "",
+    }
+    world = a_project(tmp_path / "p", files)
+    world.ok("init", "--tag", "t1")
+    assert "protect: [data.py]" in world.read("autoresearch.yaml")
+
+
 def test_a_detached_head_is_no_trouble(world: Project) -> None:
     world.git("checkout", "-q", "--detach")
     world.begin()

@@ -539,13 +539,13 @@ def finish(obj: Context) -> None:
     lab = Lab.find(obj.folder)
     with agent(lab, "finish"), lab.changing("finish") as state:
         told = setup.end(lab)
-    best = _brief(state.incumbent)
+    best, near = _brief(state.incumbent), views.near_misses(state, lab.settings.goal)
     report = lab.home / "report" / "report.md"
     obj.say(
         [f"campaign {state.tag} is finished: {_sentence(state.counts())}",
          *([f"best: {best['experiment']} {lab.settings.metric} {views.number(state.incumbent.metric)}"]
            if best and state.incumbent else []),
-         *told, f"report: {report}", *views.merge_hint(state)],
+         *([near] if near else []), *told, f"report: {report}", *views.merge_hint(state)],
         {"campaign": state.tag, "branch": state.branch, "incumbent": best, "experiments": state.counts(),
          "report": str(report), "notices": told},
     )  # fmt: skip
@@ -553,7 +553,8 @@ def finish(obj: Context) -> None:
 
 def _sentence(counts: dict[str, int]) -> str:
     words = {"keep": "kept (with the baseline)", "discard": "discarded", "crash": "crashed", "open": "open"}
-    return ", ".join(f"{counts[name]} {word}" for name, word in words.items() if counts[name])
+    said = [f"{counts[name]} {word}" for name, word in words.items() if counts[name]]
+    return ", ".join(said) or "nothing was measured"
 
 
 # -- the way out ---------------------------------------------------------------------------------------

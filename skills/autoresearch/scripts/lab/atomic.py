@@ -68,8 +68,9 @@ def write_atomic(
 
 def sweep(folder: Path) -> None:
     """Remove what killed writers left in `folder`; nobody may be writing there now."""
-    for left in folder.glob(f".*{TEMPORARY}"):
-        left.unlink(missing_ok=True)
+    for left in folder.iterdir():
+        if left.name.endswith(TEMPORARY):
+            left.unlink(missing_ok=True)
 
 
 def write_all(descriptor: int, content: bytes) -> None:

@@ -59,11 +59,12 @@ class Lab:
     def settings(self) -> Settings:
         """autoresearch.yaml, refused when it no longer measures what the campaign began with."""
         settings = load(self.root / FILE_NAME)
-        for name, value in self.state.frozen.items():
+        frozen = self.state.frozen if self.state.baseline else {}  # nothing was measured before it
+        for name, value in frozen.items():
             if settings.frozen.get(name, value) != value:
                 raise LabError(
                     f"{FILE_NAME}: {name} is {settings.frozen[name]!r}, the campaign began with {value!r}",
-                    "results before and after cannot be compared: put it back, or `finish` and `init` anew",
+                    "results before and after cannot be compared: put it back; a change needs `finish` and `init`",
                     CONFIG,
                 )
         return settings

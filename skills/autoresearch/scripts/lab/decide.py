@@ -344,7 +344,15 @@ def _shortfall(e: Evidence) -> str:
     cost = (
         "its memory" if _needs_much_memory(e.facts) else "its lines" if e.net > SMALL_CHANGE else "a change"
     )
-    return f"the gain is under the {_short(e.price)} that would pay for {cost}"
+    return f"the gain is under the {_apart(e.price, e.gain)} that would pay for {cost}"
+
+
+def _apart(number: float, other: float) -> str:
+    """`number` with as many digits as tell it from `other`."""
+    for digits in range(3, 17):
+        if f"{number:.{digits}g}" != f"{other:.{digits}g}":
+            break
+    return f"{number:.{digits}g}"
 
 
 def _numbers(e: Evidence) -> str:

@@ -18,6 +18,7 @@ HIGHER = re.compile(r"acc|f1|auc|score|reward|r2|map\b|bleu|rouge|iou|throughput
 HELD_OUT = re.compile(r"val|valid|test|eval|dev|heldout")
 QUOTED = re.compile(r"""["']((?:val|valid|test|eval)_[A-Za-z0-9_]+)["']""")
 SEED_ENV = re.compile(r"""(?:get\w*\(|\[)\s*["']([A-Z0-9_]*SEED[A-Z0-9_]*)["']""")
+IMPORTED = re.compile(r"^(?:from|import)\s+([A-Za-z_]\w*)", re.MULTILINE)
 SEED_ARG = re.compile(r"""["'](--(?:random[-_])?seed)["']""")
 TIME_BUDGET = re.compile(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", re.MULTILINE)
 SHARED = ("data", "datasets")
@@ -46,9 +47,7 @@ def detect(root: Path, wishes: Wishes, ignored: set[str]) -> Settings:
     named = next((name for name in wishes.edit if (root / name).suffix == ".py"), None)
     script = named or ("" if wishes.command and wishes.edit else _script(root, wishes.command))
     edit = wishes.edit or (script,)
-    protect = wishes.protect or tuple(
-        name for name in ("prepare.py",) if (root / name).exists() and name not in edit
-    )
+    protect = wishes.protect or _imported(root, script, edit)
     text = "\n".join(_source(root / name) for name in dict.fromkeys((script, *edit, *protect)))
     metric = wishes.metric or _metric(text)
     if not METRIC_NAME.fullmatch(metric):
@@ -91,6 +90,13 @@ def _script(root: Path, command: str | None) -> str:
     raise LabError(
         f"cannot tell which script trains ({seen})", "say --command 'python FILE.py' --edit FILE.py", CONFIG
     )
+
+
+def _imported(root: Path, script: str, edit: tuple[str, ...]) -> tuple[str, ...]:
+    """The project's own modules that the script imports and a candidate may not change, and prepare.py."""
+    modules = dict.fromkeys(["prepare", *IMPORTED.findall(_source(root / script))])
+    found = [f"{name}.py" for name in modules if (root / f"{name}.py").is_file()]
+    return tuple(name for name in found if name not in edit and name != script)
 
 
 def _metric(text: str) -> str:

@@ -49,6 +49,8 @@ def propose_baseline(lab: Lab, repeats: int | None) -> Experiment:
     default = BASELINE_REPEATS if lab.settings.seconds < SHORT_RUN_SECONDS else 1
     if state.baseline is None:
         _check_protected(lab)
+        if lab.settings.frozen != state.frozen:
+            lab.journal.append("settings", frozen=lab.settings.frozen)
         lab.journal.append(
             "proposed",
             experiment=BASELINE,

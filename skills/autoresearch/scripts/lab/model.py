@@ -178,6 +178,16 @@ class State:
         incumbent = [self.incumbent] if self.incumbent and self.incumbent.verdict else []
         return [(e, run) for e in [*self.open(), *incumbent] if (run := e.open_run)]
 
+    def better_discards(self, goal: str) -> list[Experiment]:
+        """Discards whose metric is better than the incumbent's, the best first: not shown, not disproved."""
+        best = self.incumbent
+        if best is None or best.metric is None:
+            return []
+        sign = 1 if goal == "min" else -1
+        rows = [e for e in self.experiments.values() if e.verdict == "discard" and e.metric is not None]
+        better = [e for e in rows if e.metric is not None and sign * e.metric < sign * best.metric]
+        return sorted(better, key=lambda e: sign * (e.metric or 0.0))
+
     def unsettled(self) -> Iterator[Experiment]:
         """Experiments whose verdict has not reached branch, note, tree and views."""
         return (e for e in self.experiments.values() if e.verdict and not e.settled)
@@ -295,6 +305,10 @@ def _tree(state: State, record: Record) -> None:
     state.tree_at = str(record["commit"])
 
 
+def _settings(state: State, record: Record) -> None:
+    state.frozen = dict(record["frozen"])  # type: ignore[call-overload]
+
+
 def _accepted(state: State, record: Record) -> None:
     state.accepted.update({str(k): str(v) for k, v in dict(record["files"]).items()})  # type: ignore[call-overload]
 
@@ -323,6 +337,7 @@ CHANGES = {
     "verdict": _verdict,
     "settled": _settled,
     "tree": _tree,
+    "settings": _settings,
     "accepted": _accepted,
     "stopped": _stopped,
     "resumed": _resumed,

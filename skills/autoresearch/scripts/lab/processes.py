@@ -156,12 +156,21 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
+_PROC = "/proc"
+
+
 def _read_stat(pid: int) -> Process | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - a Path costs twice the read itself
-            fields = file.read().rpartition(b")")[2].split()  # the name before may hold spaces and brackets
+        descriptor = os.open("/".join((_PROC, str(pid), "stat")), os.O_RDONLY)  # a Path costs twice the read
     except OSError:
         return None
+    try:
+        line = os.read(descriptor, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    fields = line.rpartition(b")")[2].split()  # the name before may hold spaces and brackets
     if len(fields) < 22:
         return None
     rss_mb = int(fields[21]) * _PAGE_BYTES / 2**20

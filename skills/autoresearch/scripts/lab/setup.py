@@ -141,7 +141,7 @@ def end(lab: Lab) -> list[str]:
     running = [run.id for _, run in state.at_work()]
     if running:
         raise LabError(f"run {', '.join(running)} is still at work", "`wait` for it, or `stop --now`")
-    text = views.report(state, lab.settings.metric)
+    text = views.report(state, lab.settings.metric, lab.settings.goal)
     folder = lab.home / "report"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "report.md", text)

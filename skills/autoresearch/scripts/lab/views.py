@@ -215,7 +215,16 @@ def _words(e: Experiment) -> list[tuple[str, str]]:
     ]
 
 
-def report(state: State, metric: str) -> str:
+def near_misses(state: State, goal: str) -> str:
+    """One line on the discards that look better than the incumbent, or ""."""
+    rows = [f"{e.id} {number(e.metric)} ({len(e.good_runs)} runs)" for e in state.better_discards(goal)]
+    if not rows:
+        return ""
+    more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+    return f"better numbers not shown beyond the noise: {', '.join(rows[:4])}{more}"
+
+
+def report(state: State, metric: str, goal: str) -> str:
     """The closing page of a campaign, in Markdown."""
     best, baseline = state.incumbent, state.baseline
     counts = state.counts()
@@ -230,6 +239,7 @@ def report(state: State, metric: str) -> str:
     lines += [
         f"{counts['keep']} kept (the baseline among them), {counts['discard']} discarded, "
         f"{counts['crash']} crashed, {counts['open']} without a verdict.",
+        near_misses(state, goal),
         f"The keeps are the commits of branch `{state.branch}` after `{state.base[:12]}`.",
         "",
         "| id | verdict | " + metric + " | gain | commit | hypothesis | reason |",
