@@ -204,11 +204,17 @@ class CheckoutOfTwo(RuleBasedStateMachine):
         """kill -9 of the command or of its supervisor, at any of the named steps."""
         self.number += 1
         hypothesis, files = f"idea {self.number}", self.model()
+        before = self.lab().state
+        standing = before.incumbent_commit if before.tree_at == before.incumbent_commit else ""
         here = self.steps[number // 2 % len(self.steps)]
         self.cli("try", hypothesis, "--leave-out", "--wait", "20", env={"AUTORESEARCH_DIE_AT": here})
         self.settled = False
-        if any(e.hypothesis == hypothesis for e in self.lab().state.experiments.values()):
-            self.proposed[hypothesis], self.pending = files, {}
+        known = self.lab().state.experiments.values()
+        for experiment in (e for e in known if e.hypothesis == hypothesis):
+            # A keep that came in first was merged into the edit, and what was tried is not what stood here.
+            same = experiment.parent == standing
+            self.proposed[hypothesis] = files if same else self.tree(experiment.commit)
+            self.pending = {}
         if number % 2:
             assert self.cli("resume").code == 0
 
