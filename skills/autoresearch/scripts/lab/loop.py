@@ -82,7 +82,7 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
         words = {**words, "retry_of": state.get(words["retry_of"]).id}
     if "args" not in words:  # what the incumbent is run with belongs to it, like its code
         words = {**words, "args": incumbent.args}
-    files = _change_in_scope(lab, leave_out)
+    files, left_out = _change_in_scope(lab, leave_out)
     marked = workspace.conflicted(files)
     if marked:
         raise LabError(
@@ -111,6 +111,7 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
         files=files,
         added=added,
         removed=removed,
+        left_out=left_out,
         **words,
     )
     catch_up(lab)
@@ -139,16 +140,13 @@ def _require_ready(lab: Lab) -> None:
         )
 
 
-def _change_in_scope(lab: Lab, leave_out: bool) -> list[str]:
-    """Return the changed files of `edit:`; refuse what a candidate must not contain."""
+def _change_in_scope(lab: Lab, leave_out: bool) -> tuple[list[str], list[str]]:
+    """Return the changed files of `edit:`, and those left out; refuse what a candidate must not contain."""
     state, settings, workspace = lab.state, lab.settings, lab.workspace
     changes = workspace.changes(state.incumbent_commit, settings.edit, settings.protect)
     outside = {path: workspace.fingerprint(path) for path in (*changes.protected, *changes.outside)}
-    risky = {
-        path: mark
-        for path, mark in outside.items()
-        if (path in changes.protected or Path(path).suffix in CODE) and state.accepted.get(path) != mark
-    }
+    telling = [p for p in outside if p in changes.protected or Path(p).suffix in CODE]
+    risky = {path: outside[path] for path in telling if state.accepted.get(path) != outside[path]}
     if risky and leave_out:
         lab.journal.append("accepted", files=risky)
     elif risky:
@@ -165,7 +163,7 @@ def _change_in_scope(lab: Lab, leave_out: bool) -> list[str]:
             f"a candidate changes {', '.join(settings.edit)}",
             REFUSED,
         )
-    return list(changes.inside)
+    return list(changes.inside), sorted(telling)
 
 
 def _refuse_repeat(state: State, tree: str, args: str, again: bool) -> None:
