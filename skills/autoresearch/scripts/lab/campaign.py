@@ -64,7 +64,7 @@ class Lab:
             if settings.frozen.get(name, value) != value:
                 raise LabError(
                     f"{FILE_NAME}: {name} is {settings.frozen[name]!r}, the campaign began with {value!r}",
-                    "results before and after cannot be compared: put it back; a change needs `finish` and `init`",
+                    "results before and after cannot be compared: put it back, then `finish` and `init` anew",
                     CONFIG,
                 )
         return settings
