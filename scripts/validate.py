@@ -240,13 +240,15 @@ def no_copies(root: Path) -> list[str]:
 def options_of_verbs() -> dict[str, set[str]]:
     """Ask the command line itself for its verbs and their options."""
     sys.path.insert(0, str(SCRIPTS))
-    from autoresearch import cli
+    from autoresearch import VERBS, cli
 
-    shared = {"--json", "--help"}
-    return {
-        name: {flag for parameter in command.params for flag in parameter.opts} | shared
-        for name, command in cli.commands.items()
-    }
+    found = {}
+    for name in VERBS:
+        command = cli.get_command(None, name)
+        below = getattr(command, "commands", {}).values()  # of a verb with verbs of its own
+        flags = {flag for one in (command, *below) for parameter in one.params for flag in parameter.opts}
+        found[name] = flags | {"--json", "--help"}
+    return found
 
 
 def commands(root: Path) -> list[str]:

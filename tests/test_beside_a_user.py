@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from world import Answer, Project, a_project
 
-from lab import loop, setup
+from lab import loop, propose, settle, setup
 from lab.campaign import Lab
 from lab.detect import Wishes
 from lab.errors import REFUSED, LabError
@@ -88,7 +88,7 @@ class CheckoutOfTwo(RuleBasedStateMachine):
         setup.begin(Lab(self.root), "t1", wishes)
         with self.agent("baseline") as lab:
             with lab.changing("baseline"):
-                loop.propose_baseline(lab, 1)
+                propose.propose_baseline(lab, 1)
             loop.wait_for(lab, "e000", 60)
         self.belongings = self.look()
 
@@ -168,11 +168,11 @@ class CheckoutOfTwo(RuleBasedStateMachine):
             loop.advance(lab)
             files = self.model()
             try:
-                experiment = loop.propose(lab, hypothesis, {"because": "a reason"}, False, False)
+                experiment = propose.propose(lab, hypothesis, {"because": "a reason"}, False, False)
             except LabError as refusal:
                 if refusal.code != REFUSED or "tools.py" not in refusal.message:
                     raise
-                experiment = loop.propose(lab, hypothesis, {}, True, False)
+                experiment = propose.propose(lab, hypothesis, {}, True, False)
         self.proposed[hypothesis] = files
         self.pending = {}
         return experiment
@@ -184,7 +184,7 @@ class CheckoutOfTwo(RuleBasedStateMachine):
 
     def agent_restores(self, number: int) -> None:
         with self.agent("restore") as lab, lab.changing("restore") as state:
-            loop.catch_up(lab)
+            settle.catch_up(lab)
             known = list(state.experiments.values())[1:]
             if not known:
                 return

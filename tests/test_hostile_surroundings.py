@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import ENTRY, PREPARE, TRAIN, Answer, Project, a_project
 
-from lab import loop, views
+from lab import propose, views
 from lab.journal import Journal
 from lab.model import Experiment, State
 from lab.workspace import Workspace
@@ -693,7 +693,7 @@ def check_journal(folder: Path, words: list[str]) -> None:
 
 def check_message(text: str) -> str:
     """A commit message has one title and keeps its last line."""
-    message = loop._commit_message("e001", text, {"because": text, "args": ""})
+    message = propose.commit_message("e001", text, {"because": text, "args": ""})
     lines = message.encode("utf-8").decode("utf-8").split("\n")
     assert lines[0].strip() and lines[1] == ""
     assert lines[-2:] == ["Experiment: e001", ""]

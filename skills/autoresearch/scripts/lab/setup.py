@@ -9,9 +9,9 @@ from lab.atomic import write_atomic
 from lab.campaign import Lab
 from lab.detect import Wishes, detect
 from lab.errors import CONFIG, LabError
-from lab.loop import catch_up
 from lab.model import HOME
 from lab.settings import FILE_NAME, Settings, load, render
+from lab.settle import catch_up
 from lab.steps import step
 
 RESULTS = "results.tsv"

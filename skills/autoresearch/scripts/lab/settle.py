@@ -1,0 +1,125 @@
+"""The verdict into the journal, and ref, note, branch, working tree and views after it.
+
+Journal first, effect second, and every effect can be done twice: `catch_up` finishes what a killed process
+left.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from lab import views
+from lab.atomic import sweep
+from lab.campaign import Lab
+from lab.decide import Decision
+from lab.errors import LabError
+from lab.model import Experiment, Run, State
+from lab.steps import step
+
+
+def catch_up(lab: Lab) -> None:
+    """Finish what a process left undone: refs, branch, notes, working tree, views."""
+    state = lab.state
+    if not state.tag or state.finished:
+        return
+    for experiment in list(state.unsettled()):
+        _publish(lab, experiment)
+    if state.tree_at != state.incumbent_commit:
+        _bring_tree_back(lab)
+
+
+def _bring_tree_back(lab: Lab) -> None:
+    """Let the `edit:` files show the incumbent, merged with what is being edited."""
+    state, workspace = lab.state, lab.workspace
+    folder = lab.home / "conflicts" / (state.incumbent_id or "start")
+    conflicts = workspace.sync(state.tree_at, state.incumbent_commit, lab.settings.edit, folder)
+    step("tree.synced")
+    lab.journal.append("tree", commit=state.incumbent_commit, conflicts=conflicts)
+    lab.told += [
+        f"{path}: the new incumbent {state.incumbent_id} and your edit conflict; markers are in the file, "
+        f"all three versions in {folder}"
+        for path in conflicts
+    ]
+
+
+def give_verdict(
+    lab: Lab, experiment: Experiment, verdict: str, reason: str, decision: Decision | None = None
+) -> None:
+    """Journal the verdict; `catch_up` then lets branch, note, tree and views follow."""
+    numbers = [value_of(run) for run in experiment.good_runs]
+    extra: dict[str, object] = {}
+    if decision:
+        interval = list(decision.interval) if decision.interval else None
+        extra = {"gain": decision.gain, "sigma": decision.sigma, "p": decision.p, "interval": interval}
+    lab.journal.append(
+        "verdict",
+        experiment=experiment.id,
+        verdict=verdict,
+        reason=reason,
+        metric=sum(numbers) / len(numbers) if numbers and verdict != "crash" else None,
+        memory_gb=peak(experiment),
+        against=lab.state.incumbent_id,
+        **extra,
+    )
+    catch_up(lab)
+
+
+def value_of(run: Run) -> float:
+    assert run.metric is not None  # good_runs holds finite numbers only
+    return run.metric
+
+
+def peak(experiment: Experiment) -> float | None:
+    return max((r.memory_gb for r in experiment.runs if r.memory_gb is not None), default=None)
+
+
+def _publish(lab: Lab, experiment: Experiment) -> None:
+    """Let ref, note, branch, views and disk follow a verdict; each part can be done twice."""
+    workspace, state = lab.workspace, lab.state
+    workspace.ensure_ref(lab.ref(experiment.number), experiment.commit)
+    workspace.note(experiment.commit, views.note(experiment, lab.settings.metric))
+    step("publish.noted")
+    _advance_branch(lab)
+    sweep(lab.root)
+    sweep(lab.home)
+    views.write_results(lab.root / "results.tsv", state, lab.settings.metric)
+    step("publish.results")
+    _drop_exports(lab, experiment)
+    lab.journal.append("settled", experiment=experiment.id)
+
+
+def _advance_branch(lab: Lab) -> None:
+    """Fast-forward the campaign branch to the incumbent, only from where we left it."""
+    state, workspace = lab.state, lab.workspace
+    ref, wanted = f"refs/heads/{state.branch}", state.incumbent_commit
+    seen = workspace.read_ref(ref)
+    if seen == wanted:
+        return
+    incumbent = state.incumbent
+    expected = incumbent.parent if incumbent else state.base
+    if seen not in (None, expected):
+        raise LabError(
+            f"branch {state.branch} is at {seen[:7] if seen else seen}, where the loop did not leave it "
+            f"(it was at {expected[:7]}, the new incumbent is {wanted[:7]})",
+            f"keep that commit under another name, then git branch -f {state.branch} {expected[:7]}",
+        )
+    workspace.update_ref(ref, wanted, seen)
+    workspace.follow_index(state.branch, expected, wanted)
+
+
+def _drop_exports(lab: Lab, experiment: Experiment) -> None:
+    """Remove exports that nobody needs: all but the incumbent's, which may hold its model."""
+    incumbent = lab.state.incumbent
+    keep = {run.id for run in incumbent.good_runs[:1]} if incumbent else set()
+    folder = lab.home / "worktrees"
+    if not folder.exists():
+        return
+    ours = {run.id for run in experiment.runs}
+    for place in folder.iterdir():
+        if place.name in ours - keep or (place.name not in keep and _decided(lab.state, place.name)):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _decided(state: State, run_id: str) -> bool:
+    experiment = state.experiments.get(run_id.split(".")[0])
+    return experiment is not None and experiment.verdict is not None

@@ -1,0 +1,85 @@
+"""Stopping, going on, closing: stop, resume, finish."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from lab import views
+from lab.campaign import Lab
+from lab.errors import LabError
+from verbs.shared import Context, agent, brief, next_step, verb
+
+
+@verb()
+@click.option("--now", "kill", is_flag=True, help="Also end the run at work; it is repeated after `resume`.")
+def stop(obj: Context, kill: bool) -> None:
+    """Start no new run; a run at work may end, and its result counts"""
+    from lab import loop
+
+    lab = Lab.find(obj.folder)
+    with lab.changing("stop"):
+        running = loop.stop(lab, "by `stop`", kill)
+    end = time.monotonic() + 30
+    while kill and running and time.monotonic() < end:
+        if lab.runner.poll(lab.run_dir(running[0])) in ("done", "lost"):
+            with lab.changing("stop"):
+                loop.advance(lab)
+            break
+        time.sleep(0.05)
+    words = ", ".join(run.id for run in running)
+    lines = ["stopped: no new run starts"]
+    if running:
+        lines.append(
+            f"{words} was ended, it is repeated after `resume`" if kill else f"{words} is still at work"
+        )
+    obj.say([*lines, "next: `resume` or `finish`"], {"stopped": True, "running": [run.id for run in running]})
+
+
+@verb()
+def resume(obj: Context) -> None:
+    """Take up what a stop, a crash or a reboot left, without losing or repeating a result"""
+    from lab import loop
+
+    lab = Lab.find(obj.folder)
+    with lab.changing("resume") as state:
+        if state.finished:
+            raise LabError(f"campaign {state.tag} is finished", "start the next one with `init --tag NEW`")
+        if state.stopped:
+            lab.journal.append("resumed")
+        loop.advance(lab)
+        views.write_results(lab.root / "results.tsv", state, lab.settings.metric)
+    going = [e.id for e in state.open()]
+    notices = lab.notices
+    obj.say(
+        [f"campaign {state.tag} goes on" + (f": {', '.join(going)} open" if going else ""),
+         *(f"note: {n}" for n in notices), f"next: {next_step(lab)}"],
+        {"campaign": state.tag, "open": going, "notices": notices, "next": next_step(lab)},
+    )  # fmt: skip
+
+
+@verb()
+def finish(obj: Context) -> None:
+    """Close the campaign: final report, working tree back to your branch, how to take the keeps over"""
+    from lab import setup
+
+    lab = Lab.find(obj.folder)
+    with agent(lab, "finish"), lab.changing("finish") as state:
+        told = setup.end(lab)
+    best, near = brief(state.incumbent), views.near_misses(state, lab.settings.goal)
+    report = lab.home / "report" / "report.md"
+    obj.say(
+        [f"campaign {state.tag} is finished: {_sentence(state.counts())}",
+         *([f"best: {best['experiment']} {lab.settings.metric} {views.number(state.incumbent.metric)}"]
+           if best and state.incumbent else []),
+         *([near] if near else []), *told, f"report: {report}", *views.merge_hint(state)],
+        {"campaign": state.tag, "branch": state.branch, "incumbent": best, "experiments": state.counts(),
+         "report": str(report), "notices": told},
+    )  # fmt: skip
+
+
+def _sentence(counts: dict[str, int]) -> str:
+    words = {"keep": "kept (with the baseline)", "discard": "discarded", "crash": "crashed", "open": "open"}
+    said = [f"{counts[name]} {word}" for name, word in words.items() if counts[name]]
+    return ", ".join(said) or "nothing was measured"

@@ -1,0 +1,160 @@
+"""What every verb needs: the answer's shape, the global options, the next step, waiting for a verdict."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from lab import errors, views
+from lab.campaign import Lab
+from lab.errors import LabError
+from lab.model import BASELINE, SCHEMA, Experiment, Record
+
+MAX_LINES, MAX_BYTES = 60, 8000
+TRY_WAIT_SECONDS = 100  # under the two minutes after which most agents' shells give up
+WAIT_SECONDS = 540  # under their ten-minute ceiling
+Verb = TypeVar("Verb", bound=Callable[..., object])
+
+
+class Context:
+    """What the global options say."""
+
+    def __init__(self) -> None:
+        self.folder = Path.cwd()
+        self.json = False
+        self.verb = ""
+
+    def say(self, lines: Sequence[str], fields: Record) -> None:
+        """Print the answer: one JSON object, or a few lines cut at 60 lines and 8 KB."""
+        if self.json:
+            self.write(json.dumps({"ok": True, "schema": SCHEMA, "verb": self.verb, **fields}))
+        else:
+            self.write(bounded(lines))
+
+    @staticmethod
+    def write(text: str) -> None:
+        """Write to stdout whatever the terminal's encoding can show."""
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+        sys.stdout.flush()
+
+
+def bounded(lines: Sequence[str]) -> str:
+    """Join lines and cut them at 60 lines and 8 KB, saying what was cut."""
+    kept: list[str] = []
+    size = 0
+    flat = "\n".join(lines).split("\n")
+    for line in flat:
+        size += len(line.encode("utf-8", "backslashreplace")) + 1
+        if len(kept) >= MAX_LINES - 1 or size > MAX_BYTES - 100:
+            return "\n".join([*kept, f"... cut: {len(flat) - len(kept)} more lines"])
+        kept.append(line)
+    return "\n".join(kept)
+
+
+def _set_folder(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value:
+        ctx.ensure_object(Context).folder = Path(value)
+
+
+def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Context).json = True
+
+
+def everywhere(function: Verb) -> Verb:
+    """Add the two global options, before or after the verb."""
+    folder = click.option(
+        "-C", "folder", type=click.Path(exists=True, file_okay=False), callback=_set_folder,
+        expose_value=False, is_eager=True, help="Work in this folder instead of the present one.",
+    )  # fmt: skip
+    as_json = click.option(
+        "--json", is_flag=True, callback=_set_json, expose_value=False, is_eager=True,
+        help="Answer with one JSON object.",
+    )  # fmt: skip
+    return folder(as_json(function))
+
+
+def verb(name: str | None = None) -> Callable[[Verb], click.Command]:
+    """Make a function a verb: global options, and the context as its first argument."""
+
+    def wrap(function: Verb) -> click.Command:
+        made = click.command(name or function.__name__)
+        return made(everywhere(click.pass_obj(function)))
+
+    return wrap
+
+
+@contextmanager
+def agent(lab: Lab, name: str) -> Iterator[None]:
+    """Be the only agent at work in the checkout while the body runs."""
+    with lab.alone(name):
+        yield
+
+
+# -- words and waiting ---------------------------------------------------------------------------------
+
+
+def answer(obj: Context, lab: Lab, identity: str, seconds: float) -> None:
+    """Wait for a verdict and say what is known; exit 124 when the time ended first."""
+    from lab import loop
+
+    experiment = loop.wait_for(lab, identity, seconds)
+    state, metric = lab.state, lab.settings.metric
+    lines = views.verdict_lines(state, experiment, metric)
+    if experiment.verdict == "crash":
+        lines += crash_text(lab, experiment)
+    notices = lab.notices
+    if state.stopped and experiment.status == "queued" and seconds > 0:
+        raise LabError(
+            f"{experiment.id} waits, the campaign is stopped: {state.stopped}", "mend that, then `resume`"
+        )
+    lines += [f"note: {notice}" for notice in notices]
+    lines.append(f"next: {next_step(lab)}")
+    fields = views.experiment_json(state, experiment)
+    obj.say(lines, {**fields, "notices": notices, "next": next_step(lab)})
+    if not experiment.verdict and seconds > 0:
+        raise SystemExit(errors.WAIT_ENDED)
+
+
+def crash_text(lab: Lab, experiment: Experiment) -> list[str]:
+    """The digest the supervisor wrote, quoted: at most 4,096 bytes of cleaned log."""
+    run = experiment.fatal_run
+    if run is None or experiment.verdict != "crash":
+        return []
+    try:
+        result = json.loads((lab.run_dir(run) / "run.json").read_bytes())
+        return str((result.get("digest") or {}).get("text", "")).splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+def brief(experiment: Experiment | None) -> Record | None:
+    if experiment is None:
+        return None
+    return {"experiment": experiment.id, "commit": experiment.commit, "metric": experiment.metric}
+
+
+def next_step(lab: Lab) -> str:
+    """The one thing to do now."""
+    state = lab.state
+    going = next(state.open(), None)
+    if state.finished:
+        return "the campaign is finished; `init --tag NEW` starts another"
+    if state.stopped:
+        return "`resume` goes on, `finish` ends the campaign"
+    if going:
+        return "`wait`" + ("" if going.id == BASELINE else "; the next change can be edited meanwhile")
+    if state.baseline is None:
+        return "`baseline`"
+    if state.baseline.verdict == "crash" and state.incumbent is None:
+        return "mend what stopped the baseline, then `baseline`"
+    spent = lab.budget_spent()
+    if spent:
+        return f"budget spent ({spent}): `finish`"
+    return f'edit {", ".join(lab.settings.edit)}, then `try "HYPOTHESIS"`'
