@@ -111,12 +111,16 @@ class Lab:
         tried = len(state.experiments) - 1
         if settings.max_experiments and tried >= settings.max_experiments:
             return f"{tried} of {settings.max_experiments} experiments"
-        if settings.max_hours and state.started:
-            began, present = map(datetime.datetime.fromisoformat, (state.started, now()))
-            hours = (present - began).total_seconds() / 3600
-            if hours >= settings.max_hours:
-                return f"{hours:.1f} of {settings.max_hours:g} hours"
-        return ""
+        return self.hours_spent()
+
+    def hours_spent(self) -> str:
+        """Say that the campaign's hours are over, or ""."""
+        state, settings = self.state, self.settings
+        if not (settings.max_hours and state.started):
+            return ""
+        began, present = map(datetime.datetime.fromisoformat, (state.started, now()))
+        hours = (present - began).total_seconds() / 3600
+        return f"{hours:.1f} of {settings.max_hours:g} hours" if hours >= settings.max_hours else ""
 
     def run_dir(self, run: Run) -> Path:
         """Where a run's log and result lie."""

@@ -22,6 +22,9 @@ IMPORTED = re.compile(r"^(?:from|import)\s+([A-Za-z_]\w*)", re.MULTILINE)
 SEED_ARG = re.compile(r"""["'](--(?:random[-_])?seed)["']""")
 TIME_BUDGET = re.compile(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", re.MULTILINE)
 SHARED = ("data", "datasets")
+# A target that scores a second split only when told to; prepare.py of this repository is one.
+HELDOUT_SWITCH = "AUTORESEARCH_HELDOUT"
+HELDOUT_METRIC = re.compile(r"""["'](heldout_[A-Za-z0-9_]+)["':]""")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def detect(root: Path, wishes: Wishes, ignored: set[str]) -> Settings:
     if uses_uv and ".venv" in ignored and not wishes.share:
         share += (".venv",)
     env, arg = SEED_ENV.search(text), SEED_ARG.search(text)
+    heldout = HELDOUT_METRIC.search(text) if HELDOUT_SWITCH in text else None
     return Settings(
         command=command,
         metric=metric,
@@ -72,6 +76,8 @@ def detect(root: Path, wishes: Wishes, ignored: set[str]) -> Settings:
         share=share,
         seed_env=env.group(1) if env else None,
         seed_arg=arg.group(1) if arg and not env else None,
+        confirm_env=((HELDOUT_SWITCH, "1"),) if heldout else (),
+        confirm_metric=heldout.group(1) if heldout else None,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from lab.atomic import write_atomic
 from lab.campaign import Lab
 from lab.errors import REFUSED, LabError
-from lab.model import HOST_FAILURES_ALLOWED, SCHEMA, Experiment, Run
+from lab.model import HOST_FAILURES_ALLOWED, SCHEMA, Confirmation, Experiment, Run
 from lab.redact import one_line
 from lab.runners.environment import project_environment, resolve_argv
 from lab.steps import step
@@ -21,21 +21,40 @@ from lab.steps import step
 
 def start(lab: Lab, experiment: Experiment, seed: int | None) -> bool:
     """Journal that a run starts, then start it; False when the campaign is stopped."""
+    return _start(lab, experiment, experiment, seed, {})
+
+
+def start_confirming(
+    lab: Lab, confirmation: Confirmation, experiment: Experiment, pair: int, seed: int | None
+) -> bool:
+    """Start a run of `experiment` that belongs to `confirmation`, and to no decision."""
+    words = {"role": "confirm", "confirmation": confirmation.id, "pair": pair}
+    return _start(lab, confirmation, experiment, seed, words)
+
+
+def _start(
+    lab: Lab,
+    place: Experiment | Confirmation,
+    experiment: Experiment,
+    seed: int | None,
+    words: dict[str, object],
+) -> bool:
     if lab.state.stopped:
         return False
-    if experiment.host_failures >= HOST_FAILURES_ALLOWED:
-        why = f"host trouble {HOST_FAILURES_ALLOWED} times in a row: {experiment.runs[-1].detail}"
+    if place.host_failures >= HOST_FAILURES_ALLOWED:
+        why = f"host trouble {HOST_FAILURES_ALLOWED} times in a row: {place.runs[-1].detail}"
         lab.journal.append("stopped", reason=one_line(why, 300), by="host")
         return False
     lab.journal.append(
         "run_started",
         experiment=experiment.id,
-        run=f"{experiment.id}.{len(experiment.runs) + 1}",
+        run=f"{place.id}.{len(place.runs) + 1}",
         seed=seed,
         nonce=secrets.token_hex(8),
         commit=experiment.commit,
+        **words,
     )
-    run = experiment.runs[-1]
+    run = place.runs[-1]
     prepare(lab, experiment, run)
     submit(lab, run)
     return True
@@ -53,6 +72,8 @@ def prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
     env, argv = settings.argv()
     if experiment.args:
         argv += shlex.split(experiment.args)
+    if run.role == "confirm":
+        env |= lab.state.confirmations[run.id.split(".")[0]].env
     if run.seed is not None and settings.seed_env:
         env[settings.seed_env] = str(run.seed)
     if run.seed is not None and settings.seed_arg:
@@ -98,7 +119,11 @@ def _link_shared(lab: Lab, tree: Path) -> None:
 def submit(lab: Lab, run: Run) -> None:
     step("run.submit.before")
     lab.submitted.setdefault(run.id, []).append(time.monotonic())
-    lab.runner.submit(lab.run_dir(run), _environment(lab))
+    # What makes a program score the held-out split must not come in from the caller's shell: a confirmation's
+    # run has it from its spec, and no other run may have it.
+    hidden = dict(lab.settings.confirm_env)
+    environment = {name: value for name, value in _environment(lab).items() if name not in hidden}
+    lab.runner.submit(lab.run_dir(run), environment)
     step("run.submit.after")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from lab.errors import LabError
 
@@ -49,6 +50,10 @@ class Run:
     where: str | None = None
     exit_code: int | None = None
     values: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)  # fingerprints the run printed, see guards.FACTS
+    role: str = ""  # "confirm": a run of a confirmation, which no decision ever sees
+    side: str = ""  # of a confirmation's run: the experiment it is a run of
+    pair: int | None = None  # of a confirmation's run: the pair it belongs to, from 1
 
     @property
     def counts(self) -> bool:
@@ -137,6 +142,35 @@ class Experiment:
 
 
 @dataclass
+class Confirmation:
+    """An experiment against the baseline on fresh seeds; its runs belong to it and to no experiment."""
+
+    id: str  # c1
+    experiment: str
+    commit: str
+    base: str  # the baseline's id
+    base_commit: str
+    pairs: int  # at most
+    at: str
+    heldout: str = ""  # the metric on the split that the loop never scores
+    env: dict[str, str] = field(default_factory=dict)  # what its runs see besides: scores that split
+    runs: list[Run] = field(default_factory=list)
+    looks: list[int] = field(default_factory=list)  # pairs there were each time the interval was worked out
+    told: int = 0  # results given so far: each was a look at the held-out split
+    host_failures: int = 0
+    verdict: str = ""
+    reason: str = ""
+    cut: str = ""  # why it ended before its time
+    result: dict[str, object] = field(default_factory=dict)
+    ended: str = ""
+
+    @property
+    def open_run(self) -> Run | None:
+        """The run that was started and has not ended."""
+        return next((run for run in reversed(self.runs) if run.outcome is None), None)
+
+
+@dataclass
 class State:
     """The present of a campaign: what replay of its journal gives."""
 
@@ -147,6 +181,7 @@ class State:
     started: str = ""
     frozen: dict[str, object] = field(default_factory=dict)  # settings every comparison rests on
     experiments: dict[str, Experiment] = field(default_factory=dict)
+    confirmations: dict[str, Confirmation] = field(default_factory=dict)
     incumbent_id: str = ""
     tree_at: str = ""  # the commit whose `edit:` files the working tree stands on
     accepted: dict[str, str] = field(default_factory=dict)  # path -> hash of edits left out on purpose
@@ -174,9 +209,25 @@ class State:
         return (e for e in self.experiments.values() if e.verdict is None)
 
     def at_work(self) -> list[tuple[Experiment, Run]]:
-        """Runs started and not ended: of open experiments, or the incumbent's side of a pair."""
+        """Runs started and not ended: of open experiments, of the incumbent's side of a pair, to confirm."""
         incumbent = [self.incumbent] if self.incumbent and self.incumbent.verdict else []
-        return [(e, run) for e in [*self.open(), *incumbent] if (run := e.open_run)]
+        working = [(e, run) for e in [*self.open(), *incumbent] if (run := e.open_run)]
+        runs = (run for c in self.confirmations.values() if not c.verdict and (run := c.open_run))
+        return [*working, *((self.experiments[run.side], run) for run in runs)]
+
+    @property
+    def confirming(self) -> Confirmation | None:
+        """The confirmation that has no result yet."""
+        return next((c for c in self.confirmations.values() if not c.verdict), None)
+
+    def seeds_used(self) -> set[int]:
+        """Every seed that any run of the campaign had."""
+        return {run.seed for place in self.places() for run in place.runs if run.seed is not None}
+
+    def places(self) -> Iterator[Experiment | Confirmation]:
+        """Everything that has runs."""
+        yield from self.experiments.values()
+        yield from self.confirmations.values()
 
     def better_discards(self, goal: str) -> list[Experiment]:
         """Discards whose metric is better than the incumbent's, the best first: not shown, not disproved."""
@@ -269,19 +320,30 @@ def _reopened(state: State, record: Record) -> None:
 
 
 def _run_started(state: State, record: Record) -> None:
-    values = _values(record, "experiment", "run")
-    _experiment(state, record).runs.append(Run(id=str(record["run"]), **values))  # type: ignore[arg-type]
+    run = Run(id=str(record["run"]), **_values(record, "experiment", "run", "confirmation"))  # type: ignore[arg-type]
+    if "confirmation" in record:
+        run.side = str(record["experiment"])
+    _place(state, record).runs.append(run)
+
+
+def _place(state: State, record: Record) -> Experiment | Confirmation:
+    """Where the run of a record belongs: to its confirmation, else to its experiment."""
+    name = str(record.get("confirmation") or str(record["run"]).split(".")[0])
+    return state.confirmations[name] if name in state.confirmations else _experiment(state, record)
 
 
 def _run_ended(state: State, record: Record) -> None:
-    experiment = _experiment(state, record)
-    run = next(r for r in experiment.runs if r.id == record["run"])
+    place = _place(state, record)
+    run = next(r for r in place.runs if r.id == record["run"])
     for name, value in _values(record, "experiment", "run").items():
         setattr(run, name, value)
     if run.outcome in HOST_TROUBLE:
-        experiment.host_failures += 1
+        place.host_failures += 1
     elif run.counts:
-        experiment.host_failures = 0
+        place.host_failures = 0
+    if isinstance(place, Confirmation):
+        return
+    experiment = place
     if run.counts and experiment.verdict == "keep":  # the incumbent ran again beside a close candidate
         numbers = [r.metric for r in experiment.good_runs if r.metric is not None]
         experiment.metric = sum(numbers) / len(numbers)
@@ -299,6 +361,30 @@ def _verdict(state: State, record: Record) -> None:
 
 def _settled(state: State, record: Record) -> None:
     _experiment(state, record).settled = True
+
+
+def _confirm_started(state: State, record: Record) -> None:
+    """A new confirmation, or one that goes on with more pairs."""
+    identity = str(record["confirmation"])
+    known = state.confirmations.get(identity)
+    if known:
+        known.pairs, known.verdict, known.cut = int(str(record["pairs"])), "", ""
+        return
+    values = _values(record, "confirmation")
+    state.confirmations[identity] = Confirmation(id=identity, at=str(record["at"]), **values)  # type: ignore[arg-type]
+
+
+def _confirm_look(state: State, record: Record) -> None:
+    state.confirmations[str(record["confirmation"])].looks.append(int(str(record["pairs"])))
+
+
+def _confirmed(state: State, record: Record) -> None:
+    confirmation = state.confirmations[str(record["confirmation"])]
+    _confirm_look(state, record)
+    for name in ("verdict", "reason", "cut", "result"):
+        setattr(confirmation, name, record[name])
+    confirmation.told += 1
+    confirmation.ended = str(record["at"])
 
 
 def _tree(state: State, record: Record) -> None:
@@ -319,8 +405,8 @@ def _stopped(state: State, record: Record) -> None:
 
 def _resumed(state: State, record: Record) -> None:
     state.stopped = ""
-    for experiment in state.experiments.values():
-        experiment.host_failures = 0
+    for place in state.places():
+        place.host_failures = 0
 
 
 def _finished(state: State, record: Record) -> None:
@@ -336,6 +422,9 @@ CHANGES = {
     "run_ended": _run_ended,
     "verdict": _verdict,
     "settled": _settled,
+    "confirm_started": _confirm_started,
+    "confirm_look": _confirm_look,
+    "confirmed": _confirmed,
     "tree": _tree,
     "settings": _settings,
     "accepted": _accepted,
@@ -355,6 +444,7 @@ def replay(records: Iterable[Record], state: State | None = None) -> State:
 
 RUN_FIELDS = [f.name for f in fields(Run)]
 EXPERIMENT_FIELDS = [f.name for f in fields(Experiment)]
+CONFIRMATION_FIELDS = [f.name for f in fields(Confirmation)]
 
 
 def freeze(state: State) -> Record:
@@ -362,26 +452,39 @@ def freeze(state: State) -> Record:
 
     Rows without names parse in a third of the time, which is what `status` waits for.
     """
-    rest = {name: value for name, value in vars(state).items() if name != "experiments"}
-    rows = []
-    for experiment in state.experiments.values():
-        row = [getattr(experiment, name) for name in EXPERIMENT_FIELDS]
-        row[RUNS] = [[getattr(run, name) for name in RUN_FIELDS] for run in experiment.runs]
-        rows.append(row)
-    return {"fields": [EXPERIMENT_FIELDS, RUN_FIELDS], "experiments": rows, "rest": rest}
+    rest = {
+        name: value for name, value in vars(state).items() if name not in ("experiments", "confirmations")
+    }
+    return {
+        "fields": [EXPERIMENT_FIELDS, CONFIRMATION_FIELDS, RUN_FIELDS],
+        "experiments": [_row(e, EXPERIMENT_FIELDS) for e in state.experiments.values()],
+        "confirmations": [_row(c, CONFIRMATION_FIELDS) for c in state.confirmations.values()],
+        "rest": rest,
+    }
+
+
+def _row(place: Experiment | Confirmation, names: list[str]) -> list[object]:
+    row = [getattr(place, name) for name in names]
+    row[names.index("runs")] = [[getattr(run, name) for name in RUN_FIELDS] for run in place.runs]
+    return row
 
 
 def thaw(frozen: Record) -> State:
     """The state that `freeze` gave; ValueError when another release wrote it with other fields."""
-    if frozen["fields"] != [EXPERIMENT_FIELDS, RUN_FIELDS]:
+    if frozen["fields"] != [EXPERIMENT_FIELDS, CONFIRMATION_FIELDS, RUN_FIELDS]:
         raise ValueError("the snapshot has other fields")
     state = State(**frozen["rest"])  # type: ignore[arg-type]
-    rows = frozen["experiments"]
-    assert isinstance(rows, list)
-    for row in rows:
-        row[RUNS] = [Run(*run) for run in row[RUNS]]
-        state.experiments[row[0]] = Experiment(*row)
+    state.experiments = {
+        row[0]: Experiment(*row) for row in _thawed(frozen["experiments"], EXPERIMENT_FIELDS)
+    }
+    rows = _thawed(frozen["confirmations"], CONFIRMATION_FIELDS)
+    state.confirmations = {row[0]: Confirmation(*row) for row in rows}
     return state
 
 
-RUNS = EXPERIMENT_FIELDS.index("runs")
+def _thawed(rows: object, names: list[str]) -> list[list[Any]]:
+    runs = names.index("runs")
+    assert isinstance(rows, list)
+    for row in rows:
+        row[runs] = [Run(*run) for run in row[runs]]
+    return rows

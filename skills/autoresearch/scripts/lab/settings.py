@@ -23,6 +23,10 @@ TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,63}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 GOALS = {"min": "min", "lower": "min", "minimize": "min", "max": "max", "higher": "max", "maximize": "max"}
+# A metric of the training data, which shows no gain: train_loss, loss/train. (training_seconds is none.)
+TRAIN_METRIC = re.compile(r"(?:^|[_./-])train(?:[_./-]|$)")
+# What a confirmation may not change: it would no longer be the same measurement.
+NOT_TO_CONFIRM_WITH = {"PATH", "HOME", "AUTORESEARCH_BUDGET", "AUTORESEARCH_RUN", "AUTORESEARCH_RUN_DIR"}
 SHELL_SIGNS = re.compile(r"[|&;<>`]|\$\(")
 UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -48,6 +52,8 @@ class Settings:
     confidence: float = 0.95
     min_effect: float | None = None
     max_runs: int = 3
+    confirm_env: tuple[tuple[str, str], ...] = ()  # what makes the program score a split the loop never sees
+    confirm_metric: str | None = None  # and the metric it then prints
     runner: str = "local"
     mode: str = "autonomous"
     ideas_inbox: str | None = None
@@ -189,6 +195,29 @@ def _paths(node: yaml.Node, place: Place) -> tuple[str, ...]:
     return tuple(path.removeprefix("./").rstrip("/") or "." for path in paths)
 
 
+def _environment(node: yaml.Node, place: Place) -> tuple[tuple[str, str], ...]:
+    if _is_none(node):
+        return ()
+    if not isinstance(node, yaml.MappingNode):
+        raise place.error(f"is {_shown(node)}", 'write {NAME: "value"}')
+    pairs = [(_text(key, place), _text(value, place)) for key, value in node.value]
+    for name, _ in pairs:
+        if not ENV_NAME.fullmatch(name) or name in NOT_TO_CONFIRM_WITH:
+            raise place.error(
+                f"sets {name!r}", "name the variable that makes your program score its held-out split"
+            )
+    return tuple(pairs)
+
+
+def _held_out(node: yaml.Node, place: Place) -> str | None:
+    name = None if _is_none(node) else _matching(METRIC_NAME, "write a name the program prints")(node, place)
+    if name and TRAIN_METRIC.search(str(name)):
+        raise place.error(
+            f"is {name!r}", "a number from the training data confirms nothing: name a held-out one"
+        )
+    return None if name is None else str(name)
+
+
 def _goal(node: yaml.Node, place: Place) -> str:
     value = _text(node, place)
     if value not in GOALS:
@@ -280,6 +309,8 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "decision.confidence": ("confidence", _confidence),
     "decision.min_effect": ("min_effect", _auto_number),
     "decision.max_runs": ("max_runs", _runs),
+    "confirm.env": ("confirm_env", _environment),
+    "confirm.metric": ("confirm_metric", _held_out),
     "runner.kind": ("runner", _one_of("local")),
     "runner.slots": (None, _slots),
     "mode": ("mode", _one_of("autonomous", "collaborative")),
@@ -405,7 +436,19 @@ def render(settings: Settings) -> str:
             f"max_runs: {settings.max_runs}}}",
             "min_effect: the smallest gain that counts; auto: 2 sd of the noise",
         ),
+        *_confirm_line(settings, flow),
         (f"runner: {{kind: {settings.runner}, slots: auto}}", ""),
         (f"mode: {settings.mode}", ""),
     ]
     return "".join(f"{text:<56}  # {why}\n" if why else f"{text}\n" for text, why in lines)
+
+
+def _confirm_line(settings: Settings, flow: Callable[[object], str]) -> list[tuple[str, str]]:
+    if not (settings.confirm_env or settings.confirm_metric):
+        return []
+    values: dict[str, object] = {}
+    if settings.confirm_env:
+        values["env"] = dict(settings.confirm_env)
+    if settings.confirm_metric:
+        values["metric"] = settings.confirm_metric
+    return [(f"confirm: {flow(values)}", "the held-out split, which only `confirm` scores")]
