@@ -36,6 +36,7 @@ VERBS = {
     "init": "measuring", "doctor": "measuring", "baseline": "measuring", "try": "measuring",
     "wait": "measuring",
     "status": "looking", "log": "looking", "show": "looking", "diff": "looking", "restore": "looking",
+    "confirm": "evidence",
     "stop": "ending", "resume": "ending", "finish": "ending",
 }  # fmt: skip
 

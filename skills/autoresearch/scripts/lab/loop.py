@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from lab import confirm
 from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
 from lab.decide import Decision, Facts, decide
@@ -40,7 +42,9 @@ def _advance_once(lab: Lab) -> bool:
         return False
     for experiment, run in state.at_work():
         return _follow(lab, experiment, run)
-    oldest = next(state.open(), None)
+    oldest, confirming = next(state.open(), None), state.confirming
+    if confirming and not (oldest and oldest.runs):  # an experiment that has begun is not interrupted
+        return confirm.move(lab, confirming)
     return oldest is not None and _next_step(lab, oldest)
 
 
@@ -222,16 +226,20 @@ def _baseline_reason(state: State, experiment: Experiment) -> str:
 
 def wait_for(lab: Lab, identity: str, seconds: float) -> Experiment:
     """Move the campaign on until `identity` has a verdict, nothing can move, or `seconds` are over."""
+    wait_until(lab, lambda state: bool(state.get(identity).verdict), seconds)
+    return lab.state.get(identity)
+
+
+def wait_until(lab: Lab, done: Callable[[State], bool], seconds: float) -> None:
+    """Move the campaign on until `done`, nothing can move, or `seconds` are over."""
     end = time.monotonic() + seconds
     while True:
         with lab.changing("wait") as state:
             advance(lab)
-            experiment = state.get(identity)
+            ended = done(state)
             running = next((run for _, run in state.at_work()), None)
-        if experiment.verdict or running is None:
-            return experiment
-        if not _watch(lab, running, end):
-            return experiment
+        if ended or running is None or not _watch(lab, running, end):
+            return
 
 
 def _watch(lab: Lab, run: Run, end: float) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from lab import proof
 from lab.atomic import write_atomic
 from lab.model import Experiment, Record, State
 from lab.redact import one_line
@@ -125,6 +126,7 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
         f"{counts['open']} open{_of_budget(state, settings)}"
     )
     lines.append(_noise_line(facts))
+    lines += [proof.line(state, c) for c in list(state.confirmations.values())[-2:]]
     if state.stopped:
         lines.append(f"stopped: {state.stopped}")
     lines += [_running_line(run) for run in _rows(facts, "running")]
@@ -240,6 +242,9 @@ def report(state: State, metric: str, goal: str) -> str:
         f"{counts['keep']} kept (the baseline among them), {counts['discard']} discarded, "
         f"{counts['crash']} crashed, {counts['open']} without a verdict.",
         near_misses(state, goal),
+        "",
+        *proof.section(state),
+        "",
         f"The keeps are the commits of branch `{state.branch}` after `{state.base[:12]}`.",
         "",
         "| id | verdict | " + metric + " | gain | commit | hypothesis | reason |",

@@ -6,9 +6,10 @@ import time
 
 import click
 
-from lab import views
+from lab import proof, views
 from lab.campaign import Lab
 from lab.errors import LabError
+from lab.model import BASELINE, State
 from verbs.shared import Context, agent, brief, next_step, verb
 
 
@@ -73,10 +74,18 @@ def finish(obj: Context) -> None:
         [f"campaign {state.tag} is finished: {_sentence(state.counts())}",
          *([f"best: {best['experiment']} {lab.settings.metric} {views.number(state.incumbent.metric)}"]
            if best and state.incumbent else []),
-         *([near] if near else []), *told, f"report: {report}", *views.merge_hint(state)],
+         *([near] if near else []), *_confirmed(state), *told, f"report: {report}", *views.merge_hint(state)],
         {"campaign": state.tag, "branch": state.branch, "incumbent": best, "experiments": state.counts(),
-         "report": str(report), "notices": told},
+         "report": str(report), "notices": told,
+         "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None))},
     )  # fmt: skip
+
+
+def _confirmed(state: State) -> list[str]:
+    """The confirmations, or that there is none of what was kept."""
+    if state.incumbent_id not in ("", BASELINE) and not state.confirmations:
+        return ["not confirmed: `confirm` before `finish` measures the gain on fresh seeds"]
+    return [proof.lines(state, c)[0] for c in state.confirmations.values()]
 
 
 def _sentence(counts: dict[str, int]) -> str:

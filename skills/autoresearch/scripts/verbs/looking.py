@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lab import settle, views
+from lab import proof, settle, views
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
 from lab.model import Record
@@ -40,6 +40,7 @@ def status(obj: Context) -> None:
         "running": running,
         "queued": [e.id for e in state.open() if e.status == "queued"],
         "noise": {"sigma": known.sigma, "n": known.n},
+        "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None)),
         "stopped": state.stopped or None,
         "finished": state.finished or None,
         "budget_spent": lab.budget_spent() or None,
@@ -57,7 +58,7 @@ def _needs_hand(lab: Lab) -> bool:
         return True
     if working:
         return any(lab.runner.poll(lab.run_dir(run)) in ("done", "lost", "absent") for _, run in working)
-    return not state.stopped and any(True for _ in state.open())
+    return not state.stopped and (state.confirming is not None or any(True for _ in state.open()))
 
 
 @verb()

@@ -169,7 +169,7 @@ def try_(
 @click.option("--max", "limit", type=click.FloatRange(0), default=WAIT_SECONDS, show_default=True,
               help="Seconds to wait at most.")  # fmt: skip
 def wait(obj: Context, experiment: str | None, limit: float) -> None:
-    """Wait for a verdict: of EXPERIMENT, or of the oldest one without
+    """Wait for a verdict: of EXPERIMENT (or a confirmation, c1), or of the oldest one without
 
     Exits 0 with a verdict, 124 when the time ended first. Harmless to repeat, and to interrupt.
     """
@@ -178,5 +178,12 @@ def wait(obj: Context, experiment: str | None, limit: float) -> None:
     pending = next(state.open(), None)
     if experiment is None and pending is None and not state.experiments:
         raise LabError("there is nothing to wait for", "`baseline` or `try` starts something")
+    confirming = state.confirming.id if state.confirming and not (pending and pending.runs) else None
+    confirmation = confirming if experiment is None else experiment
+    if confirmation in state.confirmations:
+        from verbs.evidence import answer_confirmation
+
+        answer_confirmation(obj, lab, str(confirmation), limit)
+        return
     wanted = state.get(experiment or (pending.id if pending else "last"))
     answer(obj, lab, wanted.id, limit)

@@ -148,6 +148,8 @@ def next_step(lab: Lab) -> str:
         return "the campaign is finished; `init --tag NEW` starts another"
     if state.stopped:
         return "`resume` goes on, `finish` ends the campaign"
+    if state.confirming and not (going and going.runs):
+        return f"`wait` for {state.confirming.id}, or `confirm` again"
     if going:
         return "`wait`" + ("" if going.id == BASELINE else "; the next change can be edited meanwhile")
     if state.baseline is None:
@@ -156,5 +158,13 @@ def next_step(lab: Lab) -> str:
         return "mend what stopped the baseline, then `baseline`"
     spent = lab.budget_spent()
     if spent:
-        return f"budget spent ({spent}): `finish`"
+        return f"budget spent ({spent}): {_unconfirmed(lab)}`finish`"
     return f'edit {", ".join(lab.settings.edit)}, then `try "HYPOTHESIS"`'
+
+
+def _unconfirmed(lab: Lab) -> str:
+    """`confirm` first, when there is something to confirm and time for it."""
+    state = lab.state
+    confirmed = any(c.experiment == state.incumbent_id for c in state.confirmations.values())
+    nothing = state.incumbent_id in ("", BASELINE) or confirmed or lab.hours_spent()
+    return "" if nothing else "`confirm`, then "
