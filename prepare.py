@@ -4,16 +4,20 @@ train.py may change; this file may not, so that two results mean the same thing.
 
     python prepare.py            make the data for this machine's preset (once, offline, under a minute)
     python prepare.py --check    verify data, split, tokenizer and free space
+    python prepare.py --score D  score the weights that a run exported to D, in a process of its own
 
 What the environment can say (all optional):
     AUTORESEARCH_PRESET   smoke | cpu | laptop | h100                  default: by device
-    AUTORESEARCH_BUDGET   20, cpu:20, wall:300, steps:100, tokens:2e6  default: the preset's
-    AUTORESEARCH_CORPUS   pystdlib | text:DIR                          default: pystdlib
+    AUTORESEARCH_BUDGET   20, cpu:20, wall:300, steps:100, tokens:2e6, flops:1e12  default: the preset's
+    AUTORESEARCH_CORPUS   pystdlib | text:DIR | tinystories | climbmix default: pystdlib
     AUTORESEARCH_DATA     folder for the data                          default: ~/.cache/autoresearch/data
     AUTORESEARCH_DEVICE   cpu | cuda | mps                             default: the best there is
     AUTORESEARCH_THREADS  CPU threads; the seconds of all are counted  default: the preset's
-    AUTORESEARCH_OUT      folder for metrics.json                      default: not written
+    AUTORESEARCH_OUT      folder for metrics.json and curve.jsonl      default: AUTORESEARCH_RUN_DIR, or none
+    AUTORESEARCH_EXPORT   1 writes the weights there too               default: 0
     AUTORESEARCH_HELDOUT  1 scores the held-out split as well          default: 0
+    AUTORESEARCH_DETERMINISTIC  1: the same seed and steps give the same bits  default: 0
+    HF_ENDPOINT           address of a mirror of the Hugging Face hub  default: https://huggingface.co
     SEED                  whole number: weights and order of rows      default: 1337
 """
 
@@ -25,24 +29,29 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
-import bisect
 import ctypes
 import hashlib
+import http.client
+import importlib.util
 import json
 import math
 import platform
+import re
 import shutil
+import struct
 import sys
 import sysconfig
 import tempfile
+import urllib.error
+import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import SystemRandom
-from time import perf_counter, process_time, time
-from typing import TYPE_CHECKING, Any
+from time import perf_counter, process_time, sleep, time
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,7 +62,7 @@ if TYPE_CHECKING:  # torch takes 2 s to import: preparing data does without it
 # Constants (fixed: a change here makes results incomparable)
 # ---------------------------------------------------------------------------
 
-FORMAT = 1                 # version of the files below; part of every fingerprint
+FORMAT = 2                 # version of the files below; part of every fingerprint
 VAL_PERCENT = 5            # percent of the documents, scored in every run
 HELDOUT_PERCENT = 5        # percent, scored only to confirm a final result
 DUPLICATE_OVERLAP = 0.3    # share of the smaller file's shingles that makes two files one group
@@ -68,6 +77,8 @@ WARM_UP_SECONDS = 120.0    # seconds of compilation not charged; the rest is cha
 OVERSPEND = 0.05           # share of the budget by which training may end late
 LAST_STEP = 0.25           # share of the budget by which a long last step may
 PROBE_TOLERANCE = 1e-2     # logits; above it a changed future or neighbour was seen
+FLOPS_EVERY = 20           # steps between two counts of the FLOPs, on average; where is drawn
+PRODUCT_SECONDS = 0.1      # wall seconds of matrix products that show how busy the machine is
 BOS = "<|bos|>"            # starts every row; never counted in bits per byte
 
 # Runs of newline and indentation are one token: in code they are a third of all boundaries.
@@ -85,7 +96,8 @@ class Refused(SystemExit):
 # Presets and settings
 # ---------------------------------------------------------------------------
 
-KINDS = {"wall": "seconds", "cpu": "CPU seconds", "steps": "steps", "tokens": "tokens"}
+KINDS = {"wall": "seconds", "cpu": "CPU seconds", "steps": "steps", "tokens": "tokens", "flops": "FLOPs"}
+CLOCKS = ("wall", "cpu")   # what these buy depends on the machine
 
 
 @dataclass(frozen=True)
@@ -98,14 +110,15 @@ class Preset:
     eval_tokens: int       # scored in evaluate_bpb
     eval_rows: int         # rows scored at once
     threads: int | None    # CPU threads; None: as many as torch likes
+    hub_bytes: float       # bytes of training text taken from a hub corpus
 
 
 # One thread on a CPU: two did 20 % fewer tokens in a CPU second, and a busy machine changed that share.
 PRESETS = {
-    "smoke": Preset("smoke", 256, 2048, "cpu", 10, 16_384, 4, 1),
-    "cpu": Preset("cpu", 256, 2048, "cpu", 60, 65_536, 4, 1),
-    "laptop": Preset("laptop", 512, 4096, "wall", 300, 524_288, 16, None),
-    "h100": Preset("h100", 2048, 8192, "wall", 300, 20_971_520, 64, None),
+    "smoke": Preset("smoke", 256, 2048, "cpu", 10, 16_384, 4, 1, 30e6),
+    "cpu": Preset("cpu", 256, 2048, "cpu", 60, 65_536, 4, 1, 30e6),
+    "laptop": Preset("laptop", 512, 4096, "wall", 300, 524_288, 16, None, 400e6),
+    "h100": Preset("h100", 2048, 8192, "wall", 300, 20_971_520, 64, None, 2.5e9),
 }
 
 
@@ -119,7 +132,9 @@ class Settings:
     device: str            # cpu, cuda (ROCm too) or mps
     data: Path
     out: Path | None
+    export: bool
     heldout: bool
+    deterministic: bool
 
 
 def read_settings() -> Settings:
@@ -135,7 +150,7 @@ def read_settings() -> Settings:
     threads = env.get("AUTORESEARCH_THREADS") or str(PRESETS[name].threads or 0)
     if not threads.isdecimal():
         raise Refused(f"AUTORESEARCH_THREADS is {threads!r}; use a whole number from 1")
-    out = env.get("AUTORESEARCH_OUT")
+    out = env.get("AUTORESEARCH_OUT") or env.get("AUTORESEARCH_RUN_DIR")
     data = env.get("AUTORESEARCH_DATA")
     return Settings(
         preset=replace(PRESETS[name], threads=int(threads) or None),
@@ -146,7 +161,9 @@ def read_settings() -> Settings:
         device=device,
         data=Path(data).expanduser() if data else Path.home() / ".cache" / "autoresearch" / "data",
         out=Path(out) if out else None,
+        export=env.get("AUTORESEARCH_EXPORT", "0") == "1",
         heldout=env.get("AUTORESEARCH_HELDOUT", "0") == "1",
+        deterministic=env.get("AUTORESEARCH_DETERMINISTIC", "0") == "1",
     )
 
 
@@ -161,7 +178,8 @@ def parse_budget(text: str, preset: Preset) -> tuple[str, float]:
         value = math.nan
     kind = kind or preset.budget_kind
     if kind not in KINDS or not 0 < value < math.inf:
-        wanted = ", ".join(f"{k}:{n}" for k, n in zip(KINDS, ("300", "20", "100", "2e6"), strict=True))
+        amounts = ("300", "20", "100", "2e6", "1e12")
+        wanted = ", ".join(f"{k}:{n}" for k, n in zip(KINDS, amounts, strict=True))
         raise Refused(f"AUTORESEARCH_BUDGET is {text!r}; use a number above 0 or one of {wanted}")
     return kind, value
 
@@ -185,7 +203,7 @@ def preset_for(device: str) -> str:
 
 
 # ---------------------------------------------------------------------------
-# Corpora: a function from the argument to (name, text) pairs, and one that names the version
+# Local corpora: files of this machine
 # ---------------------------------------------------------------------------
 
 SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "lib2to3"}
@@ -201,9 +219,15 @@ class Document:
 def read_document(path: Path, name: str) -> Document | None:
     """None for what is not plain text, too short, or so long that it must be a generated table."""
     try:
-        raw = path.read_bytes()
+        return as_document(path.read_bytes(), name)
+    except OSError:
+        return None
+
+
+def as_document(raw: bytes, name: str) -> Document | None:
+    try:
         text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
         return None
     if not MIN_DOCUMENT <= len(raw) <= MAX_DOCUMENT or "\0" in text:
         return None
@@ -235,11 +259,13 @@ def corpus_files(corpus: str) -> list[tuple[str, Path]]:
         return folder_files(argument)
     if corpus == "pystdlib":
         return stdlib_files()
-    raise Refused(f"AUTORESEARCH_CORPUS is {corpus!r}; use pystdlib or text:DIR")
+    raise Refused(f"AUTORESEARCH_CORPUS is {corpus!r}; use pystdlib, text:DIR, tinystories or climbmix")
 
 
-def corpus_key(corpus: str) -> str:
+def corpus_key(corpus: str, hub_bytes: float) -> str:
     """A folder name that changes when the corpus does, found without reading the files."""
+    if corpus in HUB_CORPORA:
+        return f"{corpus}-{short_hash(repr((hub_files(corpus, hub_bytes), hub_bytes)))}"
     if corpus == "pystdlib":
         where = sysconfig.get_paths()["stdlib"]
         return f"pystdlib-{platform.python_version()}-{short_hash(where)}"
@@ -249,6 +275,211 @@ def corpus_key(corpus: str) -> str:
 
 def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+# ---------------------------------------------------------------------------
+# Hub corpora: files at a pinned revision, fetched once, resumed after a cut, checked by their sha256
+# ---------------------------------------------------------------------------
+
+HUB_CORPORA = ("tinystories", "climbmix")
+HUB_TRIES = 6              # requests in a row that bring no byte, before giving up
+HUB_PATIENCE = 1.0         # seconds before the second try, twice as many before each further one
+HUB_LONGEST = 60.0         # seconds between two tries at most
+HUB_TIMEOUT = 30.0         # seconds without a byte
+SHARD_BYTES = 250e6        # text in one shard of climbmix
+SPLIT_BY_HASH = 50e6       # bytes; up to here one file is split like a local corpus, above it by file
+STORIES = ("roneneldan/TinyStories", "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64")
+STORY_FILES = {
+    "TinyStories-train.txt": "c5cf5e22ff13614e830afbe61a99fbcbe8bcb7dd72252b989fa1117a368d401f",
+    "TinyStories-valid.txt": "94e431816c4cce81ff71e4408ff8d3bda9a42e8d2663986697c3954288cb38b4",
+}
+CLIMBMIX = ("karpathy/climbmix-400b-shuffle", "915333b4f8b8684f39aeaafea600fea6f43fb703")
+CLIMBMIX_HELD = 6542       # the shard that others hold out too
+CLIMBMIX_SHARDS = {        # of a shard not listed, what the hub says at the first download is written down
+    0: "054ddbd98abf30d773c54de578fc9d579bafeb6c14e04e97bd36aa90e825bf9b",
+    1: "d4cfe1de19f4fd976022a9047458655968bc5583582ec5fa714801ec2be2c93c",
+    2: "5e80d7596d53be648d841ea5811082747281c39f6851e10dd90375a84bc509a7",
+    3: "b349c85d4b993d98e2328833ecfd3734692e0395a592d89858bae34a4ba73c59",
+    6542: "769fe59d108dfd2cfa186c63173b83fbfb90a7adb3519519ba6eaa6ca9889f94",
+}
+
+
+@dataclass(frozen=True)
+class HubFile:
+    repo: str
+    revision: str          # a commit: what it names never changes
+    path: str
+    sha256: str | None     # None: nobody wrote it down before the first download
+
+
+def hub_files(corpus: str, hub_bytes: float) -> tuple[list[HubFile], HubFile | None]:
+    """Files to train on, and the one that is held out; None: the first is split by hash."""
+    by_hash = hub_bytes <= SPLIT_BY_HASH
+    if corpus == "tinystories":
+        train, valid = (HubFile(*STORIES, path, sha256) for path, sha256 in STORY_FILES.items())
+        return ([valid], None) if by_hash else ([train], valid)
+
+    def shard(number: int) -> HubFile:
+        return HubFile(*CLIMBMIX, f"shard_{number:05d}.parquet", CLIMBMIX_SHARDS.get(number))
+
+    train_shards = [shard(number) for number in range(math.ceil(hub_bytes / SHARD_BYTES))]
+    return train_shards, None if by_hash else shard(CLIMBMIX_HELD)
+
+
+def hub_split(settings: Settings, sources: dict[str, str]) -> dict[str, list[Document]]:
+    files, held = hub_files(settings.corpus, settings.preset.hub_bytes)
+    if any(file.path.endswith(".parquet") for file in files):
+        pyarrow_parquet()  # a missing package is said before a gigabyte is fetched
+    paths = {file: fetch(file, settings.data) for file in [*files, *([held] if held else [])]}
+    sources.update({file.path: file_hash(path) for file, path in paths.items()})
+    train = hub_documents([paths[file] for file in files], settings.preset.hub_bytes)
+    if held is None:
+        return split_documents(train)
+    others = hub_documents([paths[held]], math.inf)
+    seen = {document.digest for document in others}
+    split: dict[str, list[Document]] = {"val": [], "heldout": []}
+    for document in others:
+        split["val" if int(document.digest[:8], 16) % 2 else "heldout"].append(document)
+    return split | {"train": [document for document in train if document.digest not in seen]}
+
+
+def hub_documents(paths: list[Path], limit: float) -> list[Document]:
+    """Documents of the files in their order, up to `limit` bytes."""
+    found, size = [], 0
+    for path in paths:
+        for text in parquet_texts(path) if path.suffix == ".parquet" else stories(path):
+            if size > limit:
+                return found
+            if document := as_document(text.strip().encode(), f"{path.name}#{len(found)}"):
+                found.append(document)
+                size += len(document.text)
+    return found
+
+
+def stories(path: Path) -> Iterator[str]:
+    rest = ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while chunk := file.read(1 << 20):
+            *whole, rest = (rest + chunk).split("<|endoftext|>")
+            yield from whole
+    yield rest
+
+
+def parquet_texts(path: Path) -> Iterator[str]:
+    for batch in pyarrow_parquet().ParquetFile(path).iter_batches(batch_size=1024, columns=["text"]):
+        yield from batch.column(0).to_pylist()
+
+
+def pyarrow_parquet() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise Refused(
+            "corpus climbmix is parquet: pip install pyarrow; "
+            "or AUTORESEARCH_CORPUS=tinystories (plain text) or pystdlib (no network)"
+        ) from None
+    return pyarrow.parquet
+
+
+def fetch(file: HubFile, data: Path) -> Path:
+    """The file, whole and with the sha256 that is known of it; a half that is there is gone on with."""
+    path = data / "hub" / file.repo.replace("/", "--") / file.revision[:12] / file.path
+    note, part = (path.with_name(path.name + ending) for ending in (".sha256", ".part"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = file.sha256 or (note.read_text(encoding="utf-8").strip() if note.exists() else None)
+    if path.exists() and known in (None, found := file_hash(path)):
+        note.write_text(found + "\n", encoding="utf-8")
+        return path
+    with part.open("ab") as target:
+        wait_for_others(target)
+        if path.exists() and file_hash(path) == known:
+            return path
+        endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+        url = f"{endpoint}/datasets/{file.repo}/resolve/{file.revision}/{file.path}"
+        say(f"  fetching {url}")
+        for again in (False, True):  # what is not what it should be is fetched once more, from the beginning
+            named = download(url, target, path)
+            wanted, found = known or named, file_hash(part)
+            if wanted in (None, found):
+                break
+            empty(target)
+            if again:
+                raise Refused(f"{url} has sha256 {found[:12]}…, not {wanted[:12]}…: try another HF_ENDPOINT")
+        note.write_text(found + "\n", encoding="utf-8")
+        part.replace(path)
+    return path
+
+
+def wait_for_others(target: IO[bytes]) -> None:
+    """One process fetches, the others wait and find it there."""
+    with suppress(ImportError, OSError):  # Windows, or a network disk without locks
+        import fcntl
+
+        fcntl.flock(target, fcntl.LOCK_EX)
+
+
+def empty(target: IO[bytes]) -> None:
+    target.seek(0)
+    target.truncate()
+
+
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Keeps the checksum that the hub names beside the address of the bytes."""
+
+    etag: str | None = None
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        self.etag = headers.get("X-Linked-Etag") or self.etag
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(url: str, target: IO[bytes], path: Path) -> str | None:
+    """Append what is missing, however often the connection breaks; returns the sha256 the hub names."""
+    redirects, fruitless = Redirects(), 0
+    opener = urllib.request.build_opener(redirects)
+    while True:
+        have, pause = target.seek(0, os.SEEK_END), 0.0
+        headers = {"User-Agent": "autoresearch-prepare"} | ({"Range": f"bytes={have}-"} if have else {})
+        try:
+            with opener.open(urllib.request.Request(url, headers=headers), timeout=HUB_TIMEOUT) as answer:
+                size = receive(answer, target, have)
+            target.flush()
+            if size in (None, target.tell()):
+                etag = (redirects.etag or answer.headers.get("X-Linked-Etag") or "").strip('"')
+                return etag if re.fullmatch("[0-9a-f]{64}", etag) else None
+            reason = f"the connection ended at {target.tell():,} of {size:,} bytes"
+        except urllib.error.HTTPError as error:
+            reason, pause = f"{error.code} {error.reason}", retry_after(error)
+            if error.code == 416:  # more is here than there: another file, so from the beginning
+                empty(target)
+            elif error.code not in (408, 429) and error.code < 500:
+                raise Refused(f"{url}: {reason}; is HF_ENDPOINT a mirror that has it?") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", "") or error) or type(error).__name__
+        fruitless = 0 if target.tell() > have else fruitless + 1
+        if fruitless >= HUB_TRIES:
+            raise Refused(
+                f"cannot fetch {url}: {reason}. What came is kept and gone on with next time. "
+                "Without network: AUTORESEARCH_CORPUS=pystdlib; "
+                f"through a mirror: HF_ENDPOINT=https://…; or put the file at {path}"
+            ) from None
+        sleep(min(HUB_LONGEST, max(pause, HUB_PATIENCE * 2 ** max(0, fruitless - 1))))
+
+
+def receive(answer: Any, target: IO[bytes], have: int) -> int | None:
+    """Append the answer's bytes; returns how long the file should be, where the server says so."""
+    begins, _, size = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    if answer.status != 206 or not begins.startswith(f"{have}-"):
+        empty(target)  # the server sends it all
+        size = answer.headers.get("Content-Length") or ""
+    while chunk := answer.read(1 << 16):
+        target.write(chunk)
+    return int(size) if size.isdecimal() else None
+
+
+def retry_after(error: urllib.error.HTTPError) -> float:
+    seconds = error.headers.get("Retry-After") or ""
+    return float(seconds) if seconds.isdecimal() else 0.0
 
 
 # ---------------------------------------------------------------------------
@@ -373,35 +604,56 @@ def token_lengths(tokenizer: Any) -> np.ndarray[Any, Any]:
 # Rows: BOS + seq_len tokens each, packed once
 # ---------------------------------------------------------------------------
 
+Tokens = np.ndarray[Any, Any]
 
-def pack(documents: list[list[int]], seq_len: int, bos: int) -> np.ndarray[Any, Any]:
+
+def encoded(tokenizer: Any, documents: list[Document]) -> Iterator[Tokens]:
+    """A thousand documents at a time: what the tokenizer gives back takes far more room than tokens."""
+    kind = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
+    for start in range(0, len(documents), 1000):
+        texts = [document.text for document in documents[start : start + 1000]]
+        for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+            yield np.array(encoding.ids, dtype=kind)
+
+
+def pack(documents: Iterable[Tokens], seq_len: int, bos: int) -> Tokens:
     """Rows of BOS and seq_len tokens: long documents are cut, their tails packed by best fit."""
-    rows: list[list[int]] = []
-    tails: list[list[int]] = []
+    whole: list[Tokens] = []
+    tails: list[Tokens] = []
     for tokens in documents:
-        for start in range(0, len(tokens), seq_len):
-            piece = tokens[start : start + seq_len]
-            (rows if len(piece) == seq_len else tails).append([bos, *piece])
-    rows += best_fit(tails, seq_len + 1)
-    packed = np.full((len(rows), seq_len + 1), bos, dtype=np.uint16)
-    for row, tokens in zip(packed, rows, strict=True):
-        row[: len(tokens)] = tokens
+        cut = len(tokens) // seq_len * seq_len
+        whole.append(tokens[:cut].reshape(-1, seq_len))
+        if cut < len(tokens):
+            tails.append(tokens[cut:])
+    rows = best_fit([len(tail) + 1 for tail in tails], seq_len + 1)
+    full = sum(map(len, whole))
+    packed = np.full((full + len(rows), seq_len + 1), bos, dtype=whole[0].dtype)
+    np.concatenate(whole, out=packed[:full, 1:])
+    for row, indexes in zip(packed[full:], rows, strict=True):
+        place = 0
+        for index in indexes:  # BOS, which is there, and the tail
+            row[place + 1 : place + 1 + len(tails[index])] = tails[index]
+            place += 1 + len(tails[index])
     return packed[np.random.default_rng(0).permutation(len(packed))]
 
 
-def best_fit(pieces: list[list[int]], capacity: int) -> list[list[int]]:
-    """Longest first, each into the fullest row that still has room."""
+def best_fit(sizes: list[int], capacity: int) -> list[list[int]]:
+    """Indexes of the pieces in each row: longest first, each into the fullest row that has room."""
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (free places, row), sorted
-    for piece in sorted(pieces, key=len, reverse=True):
-        at = bisect.bisect_left(room, (len(piece), -1))
-        if at < len(room):
-            index = room.pop(at)[1]
+    with_room: list[list[int]] = [[] for _ in range(capacity + 1)]  # rows by their free places
+    rooms = 0              # bit n is set where some row has n places free
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        room, fitting = capacity, rooms >> sizes[index]
+        if fitting:
+            room = sizes[index] + (fitting & -fitting).bit_length() - 1
+            row = with_room[room].pop()
+            rooms &= ~(1 << room) if not with_room[room] else -1
         else:
-            index = len(rows)
+            row = len(rows)
             rows.append([])
-        rows[index].extend(piece)
-        bisect.insort(room, (capacity - len(rows[index]), index))
+        rows[row].append(index)
+        with_room[room - sizes[index]].append(row)
+        rooms |= 1 << (room - sizes[index])
     return rows
 
 
@@ -415,7 +667,7 @@ SPLITS = ("train", "val", "heldout")
 def data_folder(settings: Settings) -> Path:
     preset = settings.preset
     shape = f"v{preset.vocab_size}-t{preset.seq_len}-f{FORMAT}"
-    return settings.data / corpus_key(settings.corpus) / shape
+    return settings.data / corpus_key(settings.corpus, preset.hub_bytes) / shape
 
 
 def prepare(settings: Settings) -> Path:
@@ -452,8 +704,8 @@ def build(settings: Settings, folder: Path) -> None:
     from tokenizers import Tokenizer
 
     preset, start = settings.preset, perf_counter()
-    read = [read_document(path, name) for name, path in corpus_files(settings.corpus)]
-    split = split_documents([document for document in read if document])
+    sources: dict[str, str] = {}
+    split = split_of(settings, sources)
     for side in SPLITS:
         if not split[side]:
             raise Refused(f"corpus {settings.corpus} has too few files for a {side} split: add some")
@@ -463,25 +715,34 @@ def build(settings: Settings, folder: Path) -> None:
     np.save(folder / "token_bytes.npy", token_lengths(tokenizer))
     counts = {}
     for side in SPLITS:
-        encoded = tokenizer.encode_batch([d.text for d in split[side]], add_special_tokens=False)
-        rows = pack([e.ids for e in encoded], preset.seq_len, tokenizer.token_to_id(BOS))
+        rows = pack(encoded(tokenizer, split[side]), preset.seq_len, tokenizer.token_to_id(BOS))
         np.save(folder / f"{side}.npy", rows)
         size = sum(len(d.text.encode()) for d in split[side])
         counts[side] = {"documents": len(split[side]), "bytes": size, "rows": len(rows)}
         say(f"  {side}: {len(rows):,} rows from {size / 1e6:.1f} MB ({perf_counter() - start:.1f} s)")
-    write_meta(settings, folder, split, counts)
+    digests = sorted(f"{side} {d.digest}" for side in SPLITS for d in split[side])
+    (folder / "documents.txt").write_text("\n".join(digests) + "\n", encoding="utf-8")
+    write_meta(settings, folder, corpus_fingerprint(split), counts, sources)
 
 
-def write_meta(settings: Settings, folder: Path, split: dict[str, list[Document]], counts: Any) -> None:
+def split_of(settings: Settings, sources: dict[str, str]) -> dict[str, list[Document]]:
+    """The documents of each side; what was fetched is noted in `sources` with its sha256."""
+    if settings.corpus in HUB_CORPORA:
+        return hub_split(settings, sources)
+    read = [read_document(path, name) for name, path in corpus_files(settings.corpus)]
+    return split_documents([document for document in read if document])
+
+
+def write_meta(settings: Settings, folder: Path, fingerprint: str, counts: Any, sources: Any) -> None:
     meta = {
         "format": FORMAT,
         "corpus": settings.corpus,
         "python": platform.python_version(),
         "vocab_size": settings.preset.vocab_size,
         "seq_len": settings.preset.seq_len,
-        "fingerprint": corpus_fingerprint(split),
+        "fingerprint": fingerprint,
+        "sources": sources,
         "splits": counts,
-        "documents": {side: sorted(d.digest for d in split[side]) for side in SPLITS},
         "files": {path.name: file_hash(path) for path in sorted(folder.iterdir())},
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
@@ -503,16 +764,18 @@ def say(line: str) -> None:
 # Data at run time
 # ---------------------------------------------------------------------------
 
-# Whoever opens a scored split while training is noted: reading the answers is not learning.
+# Whoever opens a scored split while training is noted: reading the answers is not learning. So is whoever
+# opens the training rows before the budget starts: that is learning on nobody's account.
 _scored_files: set[str] = set()
+_train_files: set[str] = set()
 _opened: list[str] = []
-_scoring = False
+_ours = False
 
 
 def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and _scored_files and not _scoring and not isinstance(arguments[0], int):
+    if event == "open" and _scored_files and not _ours and not isinstance(arguments[0], int):
         path = os.path.realpath(os.fsdecode(arguments[0]))
-        if path in _scored_files:
+        if path in _scored_files or (path in _train_files and not _started):
             _opened.append(path)
 
 
@@ -520,13 +783,13 @@ sys.addaudithook(_note_open)
 
 
 @contextmanager
-def _open_for_scoring() -> Iterator[None]:
-    global _scoring
-    _scoring = True
+def _opening_is_ours() -> Iterator[None]:
+    global _ours
+    _ours = True
     try:
         yield
     finally:
-        _scoring = False
+        _ours = False
 
 
 @dataclass(frozen=True)
@@ -544,11 +807,19 @@ class Data:
         return np.load(self.folder / f"{side}.npy", mmap_mode="r", allow_pickle=False)
 
     def batches(self, rows: int, settings: Settings, budget: Budget) -> Iterator[Batch]:
-        """Endless (inputs, targets) of training rows, in an order drawn from the seed, each epoch anew."""
+        """Endless (inputs, targets) of training rows, in an order drawn from the seed, each epoch anew.
+
+        During the warm-up they are noise, so that nothing can be learned from them.
+        """
+        random = np.random.default_rng(0)
+        while budget.warming:
+            shape = (rows, settings.preset.seq_len + 1)
+            yield to_device(random.integers(settings.preset.vocab_size, size=shape), settings.device)
+        budget.handed_out(0)
         table = self.rows("train")
-        random = np.random.default_rng(settings.seed)
         if rows > len(table):
             raise Refused(f"a batch of {rows} rows, but the corpus has {len(table)}: use fewer rows")
+        random = np.random.default_rng(settings.seed)
         while True:
             order = random.permutation(len(table))
             for start in range(0, len(order) - rows + 1, rows):
@@ -579,11 +850,13 @@ def open_data(settings: Settings) -> Data:
     folder = prepare(settings)
     _imported_at += cpu_seconds() - start  # making the data is not train.py's set-up
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    for name, digest in meta["files"].items():
-        path = folder / name
-        if not path.exists() or file_hash(path) != digest:
-            raise Refused(f"{path} is damaged or changed: delete {folder} and run python prepare.py")
+    with _opening_is_ours():
+        for name, digest in meta["files"].items():
+            path = folder / name
+            if not path.exists() or file_hash(path) != digest:
+                raise Refused(f"{path} is damaged or changed: delete {folder} and run python prepare.py")
     _scored_files.update(os.path.realpath(folder / f"{side}.npy") for side in ("val", "heldout"))
+    _train_files.add(os.path.realpath(folder / "train.npy"))
     return Data(folder, meta)
 
 
@@ -611,42 +884,52 @@ class Budget:
     device: str = "cpu"
     steps: int = 0
     tokens: int = 0
+    flops: float = 0.0             # counted in budgets of that kind only
     epochs: int = 0
     longest_step: float = 0.0      # in the budget's unit
+    warming: bool = False
+    peak_mb: float = 0.0           # of a device that remembers no peak
+    curve: list[dict[str, float]] = field(default_factory=list)
+    products: list[float] = field(default_factory=list)  # FLOP/s of plain products before and after
     _wall: float | None = None     # perf_counter at the start
     _cpu: float = 0.0
     _charged: float = 0.0          # seconds taken off before the first step
-    _warm_cpu: float = 0.0         # CPU seconds of the warm-up
+    _warm: tuple[float, float] = (0.0, 0.0)  # wall and CPU seconds of the warm-up
     _last: float = 0.0
+    _count: FlopCount | None = None
     _end: tuple[float, float, float] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start the clock, once. Set-up beyond what importing and building take is charged."""
         if _started:
             raise Refused("a budget was started already: one run has one budget, started once")
+        self.products.append(product_speed(self.device))
         _started.append(self)
-        set_up = cpu_seconds() - _imported_at - self._warm_cpu
-        if self.kind in ("wall", "cpu"):
-            self._charged += max(0.0, set_up - SETUP_SECONDS)
+        set_up = cpu_seconds() - _imported_at - self._warm[1]
+        if self.kind in CLOCKS:
+            self._charged = max(0.0, set_up - SETUP_SECONDS) + max(0.0, self._warm[0] - WARM_UP_SECONDS)
+        if self.kind == "flops":
+            self._count = FlopCount()
         self._wall, self._cpu = perf_counter(), cpu_seconds()
 
     def warm_up(self, model: torch.nn.Module, run: Callable[[], Any]) -> None:
         """Before the start: run once, for compilation, then put the weights back, so nothing is learned.
 
-        Only WARM_UP_SECONDS are free.
+        All warm-ups together have WARM_UP_SECONDS free, and the rows they get are noise.
         """
         before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         wall, cpu = perf_counter(), cpu_seconds()
+        self.warming = True
         run()
-        if self.kind in ("wall", "cpu"):
-            self._charged += max(0.0, perf_counter() - wall - WARM_UP_SECONDS)
-        self._warm_cpu += cpu_seconds() - cpu
+        self.warming = False
+        self._warm = (self._warm[0] + perf_counter() - wall, self._warm[1] + cpu_seconds() - cpu)
         model.load_state_dict(before)
-        self.tokens = 0
 
     def handed_out(self, tokens: int) -> None:
         if self._end is not None:
             raise Refused("training went on after the evaluation")
+        if self._wall is None:
+            raise Refused("rows were asked for before budget.start(): the first steps count like the others")
         self.tokens += tokens
 
     def spent(self) -> float:
@@ -659,6 +942,8 @@ class Budget:
             return float(self.steps)
         if self.kind == "tokens":
             return float(self.tokens)
+        if self.kind == "flops":
+            return self.flops
         clock = cpu_seconds() - self._cpu if self.kind == "cpu" else perf_counter() - self._wall
         return clock + self._charged
 
@@ -667,6 +952,10 @@ class Budget:
             import torch
 
             torch.cuda.synchronize()
+        if self.device == "mps":
+            self.peak_mb = max(self.peak_mb, device_memory_mb("mps"))
+        if self._count is not None:
+            self.flops += self._count.of_step(self.tokens)
         self.steps += 1
         now = self.spent()
         self.longest_step = max(self.longest_step, now - self._last)
@@ -679,7 +968,7 @@ class Budget:
     @property
     def done(self) -> bool:
         # A step that would end late is not begun: late steps are a gain that others do not have.
-        typical = (self._last / self.steps / 2) if self.steps and self.kind in ("wall", "cpu") else 0.0
+        typical = (self._last / self.steps / 2) if self.steps and self.kind in (*CLOCKS, "flops") else 0.0
         return self.spent() + typical >= self.amount
 
     def close(self) -> None:
@@ -687,6 +976,9 @@ class Budget:
         if self._end is None:
             spent = self.spent()
             self._end = (spent, perf_counter() - (self._wall or 0.0), cpu_seconds() - self._cpu)
+            self.products.append(product_speed(self.device))
+            if self._count is not None:
+                self._count.close()
         slack = max(OVERSPEND * self.amount, min(1.5 * self.longest_step, LAST_STEP * self.amount))
         if self._end[0] > self.amount + slack:
             raise Refused(
@@ -701,6 +993,51 @@ class Budget:
     @property
     def cpu_seconds(self) -> float:
         return self._end[2] if self._end else cpu_seconds() - self._cpu
+
+
+class FlopCount:
+    """FLOPs of the steps: some are counted as torch sees them, drawn by lot, the others by their tokens.
+
+    What torch's counter knows is counted: matrix products and attention, the optimizer's too. A counted
+    step runs uncompiled, where all of them show.
+    """
+
+    def __init__(self) -> None:
+        self.dice = SystemRandom()  # so that train.py cannot know which steps are counted
+        self.tokens = 0             # handed out so far
+        self.counted = (0.0, 1)     # FLOPs and tokens of the step counted last
+        self.wait = 0               # steps until the next count
+        self.open: ExitStack | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        self.open, self.mode = ExitStack(), FlopCounterMode(display=False)
+        self.open.enter_context(torch.compiler.set_stance("force_eager"))
+        self.open.enter_context(self.mode)
+
+    def of_step(self, tokens: int) -> float:
+        """FLOPs of the step that ends, when `tokens` were handed out in all; the next may be counted."""
+        new, self.tokens = tokens - self.tokens, tokens
+        self.wait -= 1
+        if self.open is None:
+            flops = self.counted[0] * new / self.counted[1]
+        else:
+            self.close()
+            flops = float(self.mode.get_total_flops())
+            if not flops or not new:
+                raise Refused("a step without a token or a FLOP: train on the rows of data.batches()")
+            self.counted, self.wait = (flops, new), self.dice.randrange(2 * FLOPS_EVERY)
+        if self.wait <= 0:
+            self.begin()
+        return flops
+
+    def close(self) -> None:
+        if self.open is not None:
+            self.open.close()
+        self.open = None
 
 
 # ---------------------------------------------------------------------------
@@ -728,12 +1065,18 @@ def evaluate_bpb(
     The loss is worked out here from the logits, so it is normalised whatever the model does; sums are
     in float64; BOS is in neither sum; tokens and batch do not depend on train.py.
     """
+    refuse_changes(settings, budget)
+    budget.close()
+    return score_rows(model, data, settings, side)
+
+
+def score_rows(
+    model: Callable[[torch.Tensor], torch.Tensor], data: Data, settings: Settings, side: str
+) -> Evaluation:
     import torch
 
     start = perf_counter()
-    refuse_changes(settings, budget)
-    budget.close()
-    with _open_for_scoring(), torch.no_grad():
+    with _opening_is_ours(), torch.no_grad():
         table = data.rows(side)
         lengths = torch.from_numpy(np.load(data.folder / "token_bytes.npy", allow_pickle=False))
         rows, preset = settings.preset.eval_rows, settings.preset
@@ -758,7 +1101,9 @@ def refuse_changes(settings: Settings, budget: Budget) -> None:
     if (budget.kind, budget.amount) != (settings.budget_kind, settings.budget_amount):
         raise Refused(f"trained with budget {budget.kind}:{budget.amount:g}, not with that of the settings")
     if _opened:
-        raise Refused(f"train.py opened {Path(_opened[0]).name}, which only evaluate_bpb may read")
+        name = Path(_opened[0]).name
+        rule = "before budget.start()" if name == "train.npy" else "which only evaluate_bpb may read"
+        raise Refused(f"train.py opened {name}, {rule}")
 
 
 def score_batch(logits: torch.Tensor, y: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -828,44 +1173,80 @@ def keep_freed_memory() -> None:
         library.mallopt(mmap_threshold, 2**30)
 
 
-def peak_memory_mb(device: str) -> float:
-    """Peak of the device's memory; on a CPU the largest resident size of the process."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated() / 2**20
-    if device == "mps":
-        import torch
-
-        return torch.mps.driver_allocated_memory() / 2**20
+def peak_memory_mb(device: str) -> float | None:
+    """Peak of the device's memory; on a CPU the largest resident size of the process, None on Windows."""
+    if device != "cpu":
+        return device_memory_mb(device)
     try:
         import resource
-    except ImportError:  # Windows
-        return 0.0
+    except ImportError:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def machine_flops(device: str, dtype: torch.dtype) -> float:
-    """Floating point operations a second this machine reaches in a plain matrix product, right now."""
+def device_memory_mb(device: str) -> float:
+    """The peak on CUDA and ROCm; what is taken now on MPS, which remembers no peak."""
     import torch
 
-    size = 384 if device == "cpu" else 8192
+    taken = torch.cuda.max_memory_allocated() if device == "cuda" else torch.mps.driver_allocated_memory()
+    return taken / 2**20
+
+
+def product_speed(device: str, dtype: torch.dtype | None = None) -> float:
+    """FLOP/s that plain matrix products reach right now: less when others use the machine."""
+    import torch
+
+    size = 384 if device == "cpu" else 4096
     a = torch.randn(size, size, device=device, dtype=dtype)
-    (a @ a).sum().item()
-    best = 0.0
-    for _ in range(5):
-        start = perf_counter()
+    (a @ a)[0, 0].item()
+    start, done = perf_counter(), 0
+    while perf_counter() < start + PRODUCT_SECONDS:
         for _ in range(4):
             b = a @ a
         b[0, 0].item()
-        best = max(best, 4 * 2 * size**3 / (perf_counter() - start))
-    return best
+        done += 4
+    return done * 2 * size**3 / (perf_counter() - start)
+
+
+def machine_name(device: str) -> str:
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    with suppress(OSError):
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine_ratio(speed: float, settings: Settings) -> float:
+    """Of the fastest this machine was ever seen at the same products; well below 1 it was shared."""
+    import torch
+
+    path = settings.data / "machine.json"
+    name = f"{machine_name(settings.device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    known = {}
+    with suppress(OSError, ValueError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+    if speed > known.get(name, 0.0):
+        with suppress(OSError):  # data that may only be read
+            write_whole(path, json.dumps(known | {name: speed}, indent=1) + "\n")
+    return speed / max(speed, known.get(name, 0.0))
+
+
+def write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def comparison_key(data: Data, settings: Settings) -> str:
-    """Results with different keys are never compared: other data, preset, budget or evaluation."""
-    parts = (data.fingerprint, asdict(settings.preset), settings.budget_kind, settings.budget_amount)
+    """Results with different keys are never compared: other data, preset, evaluation, budget or clock."""
+    machine = machine_name(settings.device) if settings.budget_kind in CLOCKS else None
+    parts = (data.fingerprint, asdict(settings.preset), settings.budget_kind, settings.budget_amount, machine)
     return short_hash(repr(parts))
 
 
@@ -882,15 +1263,17 @@ def report(
     heldout: Evaluation | None = None,
 ) -> None:
     """Print the summary block, last thing in the log; `started` is perf_counter at the program's start."""
-    reference = machine_flops(settings.device, dtype)
+    reference = product_speed(settings.device, dtype)
     mfu = 100 * flops_per_token * budget.tokens / budget.wall_seconds / reference
+    memory = peak_memory_mb(settings.device)
+    ratio = machine_ratio(sum(budget.products) / len(budget.products), settings)
     lines: dict[str, str] = {"val_bpb": f"{evaluation.bpb:.6f}"}
     if heldout is not None:
         lines["heldout_bpb"] = f"{heldout.bpb:.6f}"
     lines |= {
         "training_seconds": f"{budget.wall_seconds:.1f}",
         "total_seconds": f"{perf_counter() - started:.1f}",
-        "peak_vram_mb": f"{peak_memory_mb(settings.device):.1f}",
+        "peak_vram_mb": "unknown" if memory is None else f"{max(memory, budget.peak_mb):.1f}",
         "mfu_percent": f"{mfu:.2f}",
         "total_tokens_M": f"{budget.tokens / 1e6:.3f}",
         "num_steps": str(budget.steps),
@@ -900,34 +1283,155 @@ def report(
         "cpu_seconds": f"{budget.cpu_seconds:.1f}",
         "eval_seconds": f"{evaluation.seconds:.1f}",
         "machine_gflops": f"{reference / 1e9:.0f}",
+        "machine_ratio": f"{ratio:.2f}",
         "preset": settings.preset.name,
         "budget": f"{settings.budget_kind}:{settings.budget_amount:g}",
         "device": settings.device,
+        "machine": machine_name(settings.device),
         "corpus": settings.corpus,
         "fingerprint": data.fingerprint,
         "comparison_key": comparison_key(data, settings),
     }
+    if budget.kind == "flops":
+        lines["total_gflops"] = f"{budget.flops / 1e9:.1f}"
     print("---")
     for name, value in lines.items():
         print(f"{name + ':':<18}{value}")
     sys.stdout.flush()
     if settings.out is not None:
-        write_metrics(settings.out, lines)
+        exact: dict[str, float] = {"val_bpb": evaluation.bpb}
+        exact |= {} if heldout is None else {"heldout_bpb": heldout.bpb}
+        add_to_curve(settings, budget, **exact)
+        write_metrics(settings.out, lines, exact)
 
 
-def write_metrics(folder: Path, lines: dict[str, str]) -> None:
+def write_metrics(folder: Path, lines: dict[str, str], exact: dict[str, float]) -> None:
+    """The summary as JSON, the metric with every digit it has, and what ran it."""
+    import torch
+
     def number(text: str) -> float | str:
         try:
             return float(text)
         except ValueError:
             return text
 
-    folder.mkdir(parents=True, exist_ok=True)
-    words = {"seed", "fingerprint", "comparison_key", "corpus", "preset", "budget", "device"}
+    words = {"seed", "fingerprint", "comparison_key"}  # a name of digits is still a name
     values = {name: text if name in words else number(text) for name, text in lines.items()}
-    temporary = folder / ".metrics.json.tmp"
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / "metrics.json")
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "curve": "curve.jsonl"}
+    write_whole(folder / "metrics.json", json.dumps(values | exact | versions, indent=1) + "\n")
+
+
+def add_to_curve(settings: Settings, budget: Budget, **values: float) -> None:
+    """A point of curve.jsonl, written at once: what a run that is killed had shown is kept."""
+    seconds = round(budget.wall_seconds, 3)
+    point = {"step": budget.steps, "progress": budget.progress, "tokens": budget.tokens, "seconds": seconds}
+    budget.curve.append(point | values)
+    if settings.out is not None:
+        text = "".join(json.dumps(one) + "\n" for one in budget.curve)
+        write_whole(settings.out / "curve.jsonl", text)
+
+
+# ---------------------------------------------------------------------------
+# Export: weights without pickle, and scoring them in a process of its own
+# ---------------------------------------------------------------------------
+
+# Names of the safetensors format: its own header is JSON, its data are the plain bytes of each tensor.
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "int64": "I64", "bool": "BOOL"}
+
+
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    import torch
+
+    header: dict[str, Any] = {}
+    blobs, end = [], 0
+    for name, tensor in tensors.items():
+        blob = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        kind = DTYPES[str(tensor.dtype).removeprefix("torch.")]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [end, end + len(blob)]}
+        blobs.append(blob)
+        end += len(blob)
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    path.write_bytes(b"".join([struct.pack("<Q", len(head)), head, *blobs]))
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Refuses a file that is not exactly what its header says; nothing in it is ever run."""
+    import torch
+
+    kinds = {kind: getattr(torch, name) for name, kind in DTYPES.items()}
+    raw = path.read_bytes()
+    tensors, place = {}, 0
+    try:
+        (length,) = struct.unpack_from("<Q", raw)
+        body = memoryview(raw)[8 + length :]
+        for name, entry in json.loads(raw[8 : 8 + length]).items():
+            start, end = entry["data_offsets"]
+            if start != place or end > len(body):
+                raise ValueError(f"{name} does not lie where the one before it ends")
+            flat = torch.frombuffer(bytearray(body[start:end]), dtype=kinds[entry["dtype"]])
+            tensors[name], place = flat.view(entry["shape"]), end
+        if place != len(body):
+            raise ValueError("there are bytes that belong to no tensor")
+    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, struct.error) as error:
+        raise Refused(f"{path} is no whole safetensors file: {error}") from None
+    return tensors
+
+
+def export(model: torch.nn.Module, source: Path, data: Data, settings: Settings, config: Any) -> None:
+    """Write all that a sealed evaluation needs, when asked to: weights, the code that builds them, config."""
+    if settings.out is None or not settings.export:
+        return
+    settings.out.mkdir(parents=True, exist_ok=True)
+    write_safetensors(settings.out / "model.safetensors", model.state_dict())
+    shutil.copyfile(source, settings.out / "train.py")
+    names = ("model.safetensors", "train.py")
+    description = {
+        "files": {name: file_hash(settings.out / name) for name in names},
+        "environment": {
+            "AUTORESEARCH_PRESET": settings.preset.name,
+            "AUTORESEARCH_CORPUS": settings.corpus,
+            "AUTORESEARCH_DEVICE": settings.device,
+            "AUTORESEARCH_THREADS": str(settings.preset.threads or 0),
+        },
+        "seed": settings.seed,
+        "fingerprint": data.fingerprint,
+        "comparison_key": comparison_key(data, settings),
+        "config": config,
+    }
+    write_whole(settings.out / "model.json", json.dumps(description, indent=1) + "\n")
+
+
+def score_export(folder: Path) -> None:
+    """Build the exported model anew, in this process, and score it: the same digits, or something is off.
+
+    The exported train.py is run for its build(); whoever does not trust it runs this in a sandbox.
+    """
+    if not (folder / "model.json").exists():
+        way = f"AUTORESEARCH_EXPORT=1 AUTORESEARCH_OUT={folder} python train.py"
+        raise Refused(f"no model.json in {folder}: {way}")
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    for name, digest in description["files"].items():
+        if not (folder / name).exists() or file_hash(folder / name) != digest:
+            raise Refused(f"{folder / name} is damaged or changed: export it again")
+    os.environ.update(description["environment"])
+    settings = read_settings()
+    data = open_data(settings)
+    if data.fingerprint != description["fingerprint"]:
+        raise Refused(f"exported with data {description['fingerprint']}, here they are {data.fingerprint}")
+    sys.modules.setdefault("prepare", sys.modules[__name__])
+    spec = importlib.util.spec_from_file_location("exported", folder / "train.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model = module.build()
+    model.load_state_dict(read_safetensors(folder / "model.safetensors"))
+    model.eval()
+    with module.autocast():
+        for side in ("val", "heldout")[: 1 + settings.heldout]:
+            say(f"{side + '_bpb:':<18}{score_rows(model, data, settings, side).bpb:.6f}")
+    for name in ("fingerprint", "comparison_key"):
+        say(f"{name + ':':<18}{description[name]}")
 
 
 # ---------------------------------------------------------------------------
@@ -944,9 +1448,10 @@ def check(settings: Settings) -> None:
         raise Refused(f"no data in {folder}: run python prepare.py")
     data = open_data(settings)
     say(f"files:       {len(data.meta['files'])} with the hashes they were written with")
-    sides = {side: set(data.meta["documents"][side]) for side in SPLITS}
+    lines = (folder / "documents.txt").read_text(encoding="utf-8").splitlines()
+    sides = {side: {line for line in lines if line.startswith(side + " ")} for side in SPLITS}
     for a, b in (("train", "val"), ("train", "heldout"), ("val", "heldout")):
-        if common := sides[a] & sides[b]:
+        if common := {line.split()[1] for line in sides[a]} & {line.split()[1] for line in sides[b]}:
             raise Refused(f"{len(common)} documents are in {a} and in {b}: delete {folder} and prepare again")
     counts = ", ".join(f"{side} {len(sides[side])}" for side in SPLITS)
     say(f"split:       {counts} documents, none twice")
@@ -970,8 +1475,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="verify the data instead of making them")
+    parser.add_argument("--score", metavar="DIR", type=Path, help="score the weights exported to DIR")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="instead of the one chosen by device")
     arguments = parser.parse_args()
+    if arguments.score:
+        score_export(arguments.score)
+        return
     settings = read_settings()
     if arguments.preset:
         settings = replace(settings, preset=PRESETS[arguments.preset])

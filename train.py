@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-STARTED = time.perf_counter()
+started = time.perf_counter()
 
 import prepare  # before torch: it says how waiting threads behave
 
@@ -23,6 +25,7 @@ import prepare  # before torch: it says how waiting threads behave
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 SETTINGS = prepare.read_settings()
 PRESET = SETTINGS.preset.name
@@ -41,6 +44,8 @@ PASS_ROWS = {"smoke": 8, "cpu": 8, "laptop": 16, "h100": 128}[PRESET]      # row
 # Model
 MLP_RATIO = 4              # hidden channels of the MLP over WIDTH
 PAIRS = {"smoke": 2**15, "cpu": 2**15, "laptop": 2**16, "h100": 2**17}[PRESET]   # rows of the pair table
+WINDOW = {"smoke": 256, "cpu": 256, "laptop": 512, "h100": 1024}[PRESET]   # places a block looks back
+FULL_EVERY = 4             # every n-th block, counted from the last, looks back over the whole row
 VALUE_EVERY = 2            # a value embedding in every n-th block, counted from the last
 ROPE_BASE = 10_000         # longest wavelength of the rotary embedding, in places
 SOFTCAP = 15.0             # logits stay within plus or minus this
@@ -62,6 +67,7 @@ WARM_DOWN = 0.5            # share of the budget with a falling one
 FINAL_LR = 0.05            # share of the learning rate left at the end
 
 # Run
+COMPILE = SETTINGS.device == "cuda"   # on a CPU: 28 s to make a step of 67 ms 5 ms shorter
 BLOCK = 256                # places whose logits are held at once on a CPU
 LINES = 20                 # progress lines in a run
 EXPLODED = 1.5             # stop when the loss is above this many times ln(vocabulary)
@@ -75,17 +81,35 @@ def norm(x: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(x, (x.size(-1),))
 
 
-def rotary_table(seq_len: int) -> tuple[torch.Tensor, torch.Tensor]:
+Rope = tuple[torch.Tensor, torch.Tensor]  # cosine and sine of each place and channel
+
+
+def rotary_table(seq_len: int) -> Rope:
     """Cosine and sine, each (seq_len, 1, HEAD_WIDTH / 2)."""
     wavelength = ROPE_BASE ** (torch.arange(0, HEAD_WIDTH, 2, dtype=torch.float32) / HEAD_WIDTH)
     angle = torch.arange(seq_len, dtype=torch.float32)[:, None, None] / wavelength
     return angle.cos(), angle.sin()
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def rotate(x: torch.Tensor, rope: Rope) -> torch.Tensor:
     """Turn each pair of channels by an angle that grows with the place: RoPE (Su et al. 2021)."""
+    cos, sin = rope
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+def window_mask(window: int, places: int, device: str) -> torch.Tensor | BlockMask | None:
+    """Which places a place may see: tiles that flex attention skips on a GPU, a plain mask elsewhere."""
+
+    def near(b: Any, h: Any, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+        return (j <= i) & (i - j < window)
+
+    if window >= places:
+        return None  # all before it: SDPA knows that case, and is the fastest there
+    if device == "cuda":
+        return create_block_mask(near, None, None, places, places, device=device)
+    place = torch.arange(places, device=device)
+    return near(None, None, place[:, None], place[None, :])
 
 
 class Attention(nn.Module):
@@ -93,6 +117,7 @@ class Attention(nn.Module):
 
     def __init__(self, has_value: bool) -> None:
         super().__init__()
+        self.mask: torch.Tensor | BlockMask | None = None
         self.heads = WIDTH // HEAD_WIDTH
         self.query = nn.Linear(WIDTH, WIDTH, bias=False)
         self.key = nn.Linear(WIDTH, WIDTH, bias=False)
@@ -100,17 +125,18 @@ class Attention(nn.Module):
         self.out = nn.Linear(WIDTH, WIDTH, bias=False)
         self.gate = nn.Parameter(torch.zeros(self.heads, 1)) if has_value else None
 
-    def forward(
-        self, x: torch.Tensor, extra: torch.Tensor | None, cos: torch.Tensor, sin: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, extra: torch.Tensor | None, rope: Rope) -> torch.Tensor:
         shape = (*x.shape[:2], self.heads, HEAD_WIDTH)
-        q = norm(rotate(self.query(x).view(shape), cos, sin))
-        k = norm(rotate(self.key(x).view(shape), cos, sin))
+        q = norm(rotate(self.query(x).view(shape), rope))
+        k = norm(rotate(self.key(x).view(shape), rope))
         v = self.value(x).view(shape)
         if extra is not None and self.gate is not None:
             v = v + 2 * torch.sigmoid(self.gate) * extra.view(shape)
         q, k, v = (t.transpose(1, 2).to(v.dtype) for t in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if isinstance(self.mask, BlockMask):
+            y = flex_attention(q, k, v, block_mask=self.mask)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, is_causal=self.mask is None)
         return self.out(y.transpose(1, 2).flatten(2))
 
 
@@ -135,15 +161,10 @@ class Block(nn.Module):
         self.again = nn.Parameter(torch.full((), 0.1))   # share of the token embedding added anew
 
     def forward(
-        self,
-        x: torch.Tensor,
-        first: torch.Tensor,
-        extra: torch.Tensor | None,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
+        self, x: torch.Tensor, first: torch.Tensor, extra: torch.Tensor | None, rope: Rope
     ) -> torch.Tensor:
         x = self.keep * x + self.again * first
-        x = x + self.attention(norm(x), extra, cos, sin)
+        x = x + self.attention(norm(x), extra, rope)
         return x + self.mlp(norm(x))
 
 
@@ -223,11 +244,11 @@ class GPT(nn.Module):
 
     def features(self, tokens: torch.Tensor) -> torch.Tensor:
         """(rows, places) -> (rows, places, WIDTH): all but the output matrix."""
-        cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
+        rope = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
         x = first = norm(self.embedding(tokens) + self.pairs(pair_index(tokens)))
         for index, block in enumerate(self.blocks):
             extra = self.values[str(index)](tokens) if str(index) in self.values else None
-            x = block(x, first, extra, cos, sin)
+            x = block(x, first, extra, rope)
         return norm(x)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -332,22 +353,35 @@ def schedule(optimizers: list[torch.optim.Optimizer], progress: float, step: int
 # Device
 # ---------------------------------------------------------------------------
 
+# Number format of matrix products. On a CPU bfloat16 saved 3 % of a step; on MPS nobody measured it.
+dtype = torch.float32
+if SETTINGS.device == "cuda":
+    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+scaler = torch.amp.GradScaler(SETTINGS.device, enabled=dtype == torch.float16)
 
-def set_up_device() -> tuple[torch.dtype, contextlib.AbstractContextManager[None]]:
-    """The number format of matrix products, and the context that brings it about."""
+
+def autocast() -> contextlib.AbstractContextManager[None]:
+    lower = dtype != torch.float32
+    return torch.autocast(SETTINGS.device, dtype) if lower else contextlib.nullcontext()
+
+
+def build() -> GPT:
+    """The untrained model on its device; `prepare.py --score` begins here as well."""
+    preset, device = SETTINGS.preset, SETTINGS.device
     torch.manual_seed(SETTINGS.seed)
-    prepare.keep_freed_memory()
-    if SETTINGS.preset.threads:
-        torch.set_num_threads(SETTINGS.preset.threads)
     torch.set_float32_matmul_precision("high")
-    if SETTINGS.device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16, torch.autocast("cuda", torch.bfloat16)
-    return torch.float32, contextlib.nullcontext()
-
-
-def compiled(model: GPT) -> GPT:
-    """torch.compile pays on a GPU; on a CPU it costs more seconds than a short run has."""
-    if SETTINGS.device == "cuda":
+    prepare.keep_freed_memory()
+    if preset.threads:
+        torch.set_num_threads(preset.threads)
+    if SETTINGS.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.use_deterministic_algorithms(True)
+    model = GPT(preset.vocab_size, preset.seq_len).to(device)
+    mask = window_mask(WINDOW, preset.seq_len, device)
+    for index, block in enumerate(model.blocks):
+        block.attention.mask = mask if (DEPTH - 1 - index) % FULL_EVERY else None
+    if COMPILE and not SETTINGS.deterministic:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(SETTINGS.data / "compiled"))  # kept between runs
         torch._dynamo.config.suppress_errors = True  # what does not compile runs as it is
         model.compile(dynamic=False)
     return model
@@ -358,17 +392,15 @@ def compiled(model: GPT) -> GPT:
 # ---------------------------------------------------------------------------
 
 
-def backward(
-    model: GPT, batches: Iterator[prepare.Batch], autocast: contextlib.AbstractContextManager[None]
-) -> float:
+def backward(model: GPT, batches: Iterator[prepare.Batch]) -> float:
     """Gradients of one step, over as many passes as it takes; returns the mean loss."""
     passes = STEP_ROWS // PASS_ROWS
     total = 0.0
     for _ in range(passes):
         x, y = next(batches)
-        with autocast:
+        with autocast():
             loss = model.loss(x, y) / passes
-        loss.backward()
+        scaler.scale(loss).backward()
         total += loss.item()
     return total
 
@@ -381,26 +413,22 @@ def stop_if_lost(loss: float, step: int) -> None:
         raise prepare.Refused(f"diverged: the loss is {loss:.2f}, above {limit:.2f}, at step {step}")
 
 
-def train(
-    model: GPT,
-    data: prepare.Data,
-    budget: prepare.Budget,
-    autocast: contextlib.AbstractContextManager[None],
-) -> None:
+def train(model: GPT, data: prepare.Data, budget: prepare.Budget) -> None:
     optimizers = optimizers_for(model)
     batches = data.batches(PASS_ROWS, SETTINGS, budget)
-    if SETTINGS.device == "cuda":
-        budget.warm_up(model, lambda: backward(model, batches, autocast))
+    if COMPILE:
+        budget.warm_up(model, lambda: backward(model, batches))
         model.zero_grad()
     budget.start()
     smooth, shown = 0.0, 0.0
     while not budget.done:
         progress = budget.progress
         share = schedule(optimizers, progress, budget.steps)
-        loss = backward(model, batches, autocast)
+        loss = backward(model, batches)
         stop_if_lost(loss, budget.steps)
         for optimizer in optimizers:
-            optimizer.step()
+            scaler.step(optimizer)
+        scaler.update()
         model.zero_grad()
         budget.step()
         smooth += (loss - smooth) * max(0.05, 1 / budget.steps)
@@ -412,41 +440,59 @@ def train(
                 f"rate {share:.2f} | {rate:,.0f} tokens/s",
                 flush=True,
             )
+            prepare.add_to_curve(SETTINGS, budget, loss=loss, smooth_loss=smooth, rate=share)
         if budget.steps == 1:
             gc.collect()
             gc.freeze()  # the garbage collector need not walk the model again
 
 
+def rows_that_fit(model: GPT) -> int:
+    """The largest half, quarter, ... of PASS_ROWS with which a pass goes through: tried, not guessed."""
+    rows = PASS_ROWS // 2
+    while rows:
+        x = torch.zeros(rows, SETTINGS.preset.seq_len, dtype=torch.long, device=SETTINGS.device)
+        model.zero_grad()
+        try:
+            with autocast():
+                model.loss(x, x).backward()
+            break
+        except RuntimeError:
+            rows //= 2
+    return rows
+
+
 def main() -> None:
-    dtype, autocast = set_up_device()
+    if STEP_ROWS % PASS_ROWS:
+        raise prepare.Refused(f"STEP_ROWS = {STEP_ROWS} is no multiple of PASS_ROWS = {PASS_ROWS}")
+    model = build()
     data = prepare.open_data(SETTINGS)
-    preset = SETTINGS.preset
-    model = compiled(GPT(preset.vocab_size, preset.seq_len).to(SETTINGS.device))
     params = sum(p.numel() for p in model.parameters())
     budget = prepare.Budget(SETTINGS.budget_kind, SETTINGS.budget_amount, SETTINGS.device)
     print(
-        f"preset {preset.name} on {SETTINGS.device}, budget {budget.kind}:{budget.amount:g}, "
+        f"preset {PRESET} on {SETTINGS.device}, budget {budget.kind}:{budget.amount:g}, "
         f"depth {DEPTH}, width {WIDTH}, {params / 1e6:.2f} M parameters, "
-        f"{STEP_ROWS * preset.seq_len} tokens a step, seed {SETTINGS.seed}",
+        f"{STEP_ROWS * SETTINGS.preset.seq_len} tokens a step, seed {SETTINGS.seed}",
         flush=True,
     )
+    result = held = None
     try:
-        train(model, data, budget, autocast)
+        train(model, data, budget)
         model.eval()
-        with autocast:
+        with autocast():
             result = prepare.evaluate_bpb(model, data, SETTINGS, budget)
-            held = None
             if SETTINGS.heldout:
                 held = prepare.evaluate_bpb(model, data, SETTINGS, budget, "heldout")
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU has only the words
         if "memory" not in str(error):
             raise
-        raise prepare.Refused(
-            f"out of memory with {PASS_ROWS} rows in a pass: try PASS_ROWS = {max(1, PASS_ROWS // 2)}"
-        ) from error
-    prepare.report(
-        result, data, SETTINGS, budget, STARTED, model.flops_per_token(), dtype, params, DEPTH, held
-    )
+    if result is None:  # not in the handler: there, what the failed pass held would still be held
+        rows = rows_that_fit(model)
+        way_out = f"try PASS_ROWS = {rows}" if rows else "one row is too much, make the model smaller"
+        raise prepare.Refused(f"out of memory with {PASS_ROWS} rows in a pass: {way_out}")
+    constants = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, int | float | tuple)}
+    prepare.export(model, Path(__file__), data, SETTINGS, constants)
+    flops = model.flops_per_token()
+    prepare.report(result, data, SETTINGS, budget, started, flops, dtype, params, DEPTH, held)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def plain_run() -> None:
         budget.step()
     result = prepare.evaluate_bpb(model, data, settings, budget)
     params = sum(p.numel() for p in model.parameters())
-    prepare.report(result, data, settings, budget, ours.STARTED, 0.0, torch.float32, params, ours.DEPTH)
+    prepare.report(result, data, settings, budget, ours.started, 0.0, torch.float32, params, ours.DEPTH)
 
 
 def plain_gpt(preset: Any, ours: Any) -> Any:
