@@ -25,13 +25,19 @@ def status(obj: Context) -> None:
         except LabError as error:
             lab.told.append(f"{error.message} ({error.hint})")
         state = lab.state
+    fields = facts(lab)
+    obj.say(views.status_lines(state, lab.settings, fields), fields)
+
+
+def facts(lab: Lab) -> Record:
+    """The fields of `status`, from the state as loaded; nothing is moved on."""
+    state = lab.state
     known = measured_noise(state)
-    notices = lab.notices
     running = [
         {**run.as_json(), "experiment": e.id, "heartbeat": lab.runner.heartbeat(lab.run_dir(run))}
         for e, run in state.at_work()
     ]
-    fields: Record = {
+    return {
         "campaign": state.tag,
         "branch": state.branch,
         "incumbent": brief(state.incumbent),
@@ -44,10 +50,9 @@ def status(obj: Context) -> None:
         "stopped": state.stopped or None,
         "finished": state.finished or None,
         "budget_spent": lab.budget_spent() or None,
-        "notices": notices,
+        "notices": lab.notices,
         "next": next_step(lab),
     }
-    obj.say(views.status_lines(state, lab.settings, fields), fields)
 
 
 def _needs_hand(lab: Lab) -> bool:
