@@ -449,6 +449,7 @@ def download(url: str, target: IO[bytes], path: Path) -> str | None:
                 return etag if re.fullmatch("[0-9a-f]{64}", etag) else None
             reason = f"the connection ended at {target.tell():,} of {size:,} bytes"
         except urllib.error.HTTPError as error:
+            error.close()
             reason, pause = f"{error.code} {error.reason}", retry_after(error)
             if error.code == 416:  # more is here than there: another file, so from the beginning
                 empty(target)
@@ -1448,6 +1449,10 @@ def check(settings: Settings) -> None:
         raise Refused(f"no data in {folder}: run python prepare.py")
     data = open_data(settings)
     say(f"files:       {len(data.meta['files'])} with the hashes they were written with")
+    if settings.corpus in HUB_CORPORA:
+        files, held = hub_files(settings.corpus, settings.preset.hub_bytes)
+        paths = [fetch(file, settings.data) for file in [*files, *([held] if held else [])]]
+        say(f"corpus:      {len(paths)} file{'s' * (len(paths) > 1)} fetched, with the sha256 known of them")
     lines = (folder / "documents.txt").read_text(encoding="utf-8").splitlines()
     sides = {side: {line for line in lines if line.startswith(side + " ")} for side in SPLITS}
     for a, b in (("train", "val"), ("train", "heldout"), ("val", "heldout")):
