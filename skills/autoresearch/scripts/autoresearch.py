@@ -38,6 +38,7 @@ VERBS = {
     "status": "looking", "log": "looking", "show": "looking", "diff": "looking", "restore": "looking",
     "confirm": "evidence",
     "stop": "ending", "resume": "ending", "finish": "ending",
+    "hook": "hooks",
 }  # fmt: skip
 
 
