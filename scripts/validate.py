@@ -7,6 +7,7 @@ A check is a function from the repository's root to a list of faults, and a row 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -277,6 +278,60 @@ def _unknown_flags(place: str, verb: str, words: str, known: set[str]) -> list[s
     return [f"{place}: `{verb}` has no option {flag}" for flag in flags if flag not in known]
 
 
+HOOKS_PAGE = "skills/autoresearch/references/hooks.md"
+JSON_BLOCK = re.compile(r"^```json\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def hook_settings(root: Path) -> list[str]:
+    """Each file and page with hook settings holds what `hook --print` gives."""
+    sys.path.insert(0, str(SCRIPTS))
+    from lab.hosts import FILES, snippet
+
+    faults = []
+    for host in ("claude", "plugin"):
+        path = root / FILES[host]
+        held = json.loads(path.read_text(encoding="utf-8")).get("hooks") if path.is_file() else None
+        if held != snippet(host)["hooks"]:
+            faults.append(f"{FILES[host]}: its hooks are not those of `hook --print {host}`")
+    text = (root / HOOKS_PAGE).read_text(encoding="utf-8") if (root / HOOKS_PAGE).is_file() else ""
+    blocks = [json.loads(block) for block in JSON_BLOCK.findall(text)]
+    hosts = [host for host in FILES if host != "plugin"]
+    for host in hosts:
+        if snippet(host) not in blocks or FILES[host] not in text:
+            faults.append(f"{HOOKS_PAGE}: lacks what `hook --print {host}` gives, or its file {FILES[host]}")
+    if any(block not in [snippet(host) for host in hosts] for block in blocks):
+        faults.append(f"{HOOKS_PAGE}: holds settings that `hook --print` does not give")
+    return faults
+
+
+def companions(root: Path) -> list[str]:
+    """A skill that calls the helpers says that autoresearch must be installed, and what to type."""
+    faults = []
+    for path in sorted((root / "skills").glob("*/SKILL.md")):
+        text = path.read_text(encoding="utf-8")
+        if path.parent.name != "autoresearch" and not (
+            "<skill-dir>/../autoresearch/scripts/autoresearch.py" in text
+            and re.search(r"npx skills add \S+ --skill autoresearch", text)
+        ):
+            faults.append(
+                f"{path.relative_to(root)}: does not say how the autoresearch skill is found or installed"
+            )
+    return faults
+
+
+def manifests(root: Path) -> list[str]:
+    """Both manifests of the plugin list every skill, and nothing else."""
+    wanted = sorted(f"./skills/{path.parent.name}" for path in (root / "skills").glob("*/SKILL.md"))
+    faults = []
+    for name in ("plugin.json", "marketplace.json"):
+        path = root / ".claude-plugin" / name
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for offer in found.get("plugins", [found]):
+            if sorted(offer.get("skills", [])) != wanted:
+                faults.append(f".claude-plugin/{name}: lists {offer.get('skills')}, must be {wanted}")
+    return faults
+
+
 CHECKS: dict[str, Callable[[Path], list[str]]] = {
     "front matter": front_matter,
     "length": length,
@@ -288,6 +343,9 @@ CHECKS: dict[str, Callable[[Path], list[str]]] = {
     "agent links": agent_links,
     "copies": no_copies,
     "commands": commands,
+    "hook settings": hook_settings,
+    "companions": companions,
+    "manifests": manifests,
 }
 
 
