@@ -1,0 +1,1 @@
+"""Building an evaluation's repository, reading what became of it, and grading it."""
