@@ -136,9 +136,9 @@ def try_once(kind: str) -> Callable[[Trial, dict[str, str]], None]:
 
 def run_points(
     template: Path, folder: Path, go: Callable[[Trial, dict[str, str]], None],
-    after: Callable[[Trial], None], at_least: int,
+    after: Callable[[Trial], None], at_least: int, worth_it: Callable[[str], bool] = lambda point: True,
 ) -> None:  # fmt: skip
-    points = enumerate_points(template, folder / "enumerate", go)
+    points = list(filter(worth_it, enumerate_points(template, folder / "enumerate", go)))
     assert len(points) >= at_least, points
     failures = []
     for number, point in enumerate(points):
@@ -222,6 +222,30 @@ def test_init_and_baseline_killed_at_any_step(prepared: dict[str, Path], tmp_pat
         trial.check(["keep"])
 
     run_points(prepared["fresh"], tmp_path, go, after, at_least=25)
+
+
+def test_a_confirm_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -> None:
+    """One of the ten runs passes every step there is, and a second one every step of its journal."""
+
+    def go(trial: Trial, env: dict[str, str]) -> None:
+        try_once("keep")(trial, {})
+        trial.world.run("confirm", "--pairs", "5", env=env)
+
+    def after(trial: Trial) -> None:
+        trial.settle()
+        done = trial.world.ok("confirm", "--pairs", "5")
+        assert done["verdict"] == "confirmed" and done["gain"] == 0.5, done
+        good = [(run["pair"], run["experiment"]) for run in done["runs"] if run["outcome"] == "ok"]
+        assert sorted(good) == sorted({(k, side) for k in range(1, 6) for side in ("e000", "e001")}), good
+        events = collections.Counter(record["event"] for record in trial.world.records())
+        assert (events["confirm_started"], events["confirmed"]) == (1, 1)
+        trial.check(["keep", "keep"])
+
+    def worth_it(point: str) -> bool:
+        name, count = point.split("#")
+        return int(count) <= 1 + name.startswith("journal.")
+
+    run_points(prepared["ready"], tmp_path, go, after, at_least=25, worth_it=worth_it)
 
 
 def test_finish_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -> None:
