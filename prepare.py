@@ -390,10 +390,11 @@ def fetch(file: HubFile, data: Path) -> Path:
     if path.exists() and known in (None, found := file_hash(path)):
         note.write_text(found + "\n", encoding="utf-8")
         return path
+    path.unlink(missing_ok=True)
     with part.open("ab") as target:
         wait_for_others(target)
-        if path.exists() and file_hash(path) == known:
-            return path
+        if path.exists():
+            return fetch(file, data)  # one of them was first
         endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         url = f"{endpoint}/datasets/{file.repo}/resolve/{file.revision}/{file.path}"
         say(f"  fetching {url}")
@@ -1370,8 +1371,8 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
             start, end = entry["data_offsets"]
             if start != place or end > len(body):
                 raise ValueError(f"{name} does not lie where the one before it ends")
-            flat = torch.frombuffer(bytearray(body[start:end]), dtype=kinds[entry["dtype"]])
-            tensors[name], place = flat.view(entry["shape"]), end
+            flat = torch.tensor(bytearray(body[start:end]), dtype=torch.uint8)
+            tensors[name], place = flat.view(kinds[entry["dtype"]]).view(entry["shape"]), end
         if place != len(body):
             raise ValueError("there are bytes that belong to no tensor")
     except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, struct.error) as error:

@@ -227,15 +227,17 @@ def test_a_file_put_there_by_hand_is_taken(hub: type[Hub], tmp_path: Path) -> No
     assert hub.asked == []
 
 
-def test_of_two_at_once_one_fetches(hub: type[Hub], tmp_path: Path) -> None:
+@pytest.mark.parametrize("sha256", [a_file().sha256, None])
+def test_of_several_at_once_one_fetches(hub: type[Hub], tmp_path: Path, sha256: str | None) -> None:
     pytest.importorskip("fcntl")
     paths: list[Path] = []
-    both = [
-        threading.Thread(target=lambda: paths.append(prepare.fetch(a_file(), tmp_path))) for _ in range(4)
+    threads = [
+        threading.Thread(target=lambda: paths.append(prepare.fetch(a_file(sha256), tmp_path)))
+        for _ in range(4)
     ]
-    for thread in both:
+    for thread in threads:
         thread.start()
-    for thread in both:
+    for thread in threads:
         thread.join()
     assert [path.read_bytes() for path in paths] == [CONTENT] * 4
     assert len(hub.asked) == 1
