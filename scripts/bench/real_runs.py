@@ -1,9 +1,9 @@
 """Record real runs of train.py: variants of one pinned commit, the same seeds for all, turn by turn.
 
-Each run is the smoke preset: 10 CPU seconds on one thread. One JSON object a line; what is recorded is skipped,
-so that the command can be stopped and typed again. Needs the packages that train.py needs; a core of its own
-(`taskset -c 1`) makes it quicker, not better. Variants take turns within a seed, in another order for each seed,
-so that a change of the machine meets all of them; the unchanged code is recorded once more at the end.
+Each run is the smoke preset: 10 CPU seconds on one thread. One JSON object a line; what is recorded is
+skipped, so that the command can be stopped and typed again. Needs the packages that train.py needs; a core
+of its own (`taskset -c 1`) makes it quicker, not better. Variants take turns within a seed, in another order
+for each seed, so that a change of the machine meets all; the unchanged code is recorded once more at the end.
 
     python scripts/bench/real_runs.py --record
     python scripts/bench/real_runs.py --record --variants base,depth-1 --seeds 1,2 --out pilot.jsonl

@@ -7,6 +7,7 @@ true gain is 0 by construction. What the others are worth is measured, not promi
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 COMMIT = "e96f29a"  # train.py and prepare.py of every recorded run
@@ -27,6 +28,14 @@ class Variant:
                 raise ValueError(f"{self.name}: {old!r} is there {text.count(old)} times, not once")
             text = text.replace(old, new)
         return text
+
+    @property
+    def lines(self) -> tuple[int, int]:
+        """Lines added and removed, as a diff counts them."""
+        signs = [
+            line[0] for old, new in self.edits for line in difflib.ndiff(old.splitlines(), new.splitlines())
+        ]
+        return signs.count("+"), signs.count("-")
 
 
 def constant(name: str, old: str, new: str) -> tuple[tuple[str, str], ...]:

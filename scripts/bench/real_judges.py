@@ -1,0 +1,153 @@
+"""The rules that are judged on recorded runs: the usual ones, and the product's own.
+
+Each rule begins a campaign on a `Night` and gives the function that judges one candidate after another.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "skills" / "autoresearch" / "scripts"))
+
+from real_noise import Values
+
+from lab.decide import Facts, decide, pooled_noise
+
+BASELINES = 3
+Measured = tuple[int, float]  # seed, val_bpb
+
+
+@dataclass
+class Night:
+    """One campaign on recorded runs: hands out values, and counts them."""
+
+    values: Values
+    seeds: Sequence[int]  # the campaign's one list of seeds
+    sigma: float  # the true one: for the fixed thresholds, which get it for free
+    lines: dict[str, tuple[int, int]] = field(default_factory=dict)
+    gained: float = 0.0  # true gains of the keeps so far
+    runs: int = 0
+
+    def run(self, variant: str, turn: int, gained: float | None = None) -> Measured:
+        """The variant's run on the turn-th seed, on top of `gained` (default: of all keeps so far)."""
+        self.runs += 1
+        seed = self.seeds[turn % len(self.seeds)]
+        return seed, self.values[variant][seed] - (self.gained if gained is None else gained)
+
+
+Judge = Callable[[str], bool]  # candidate -> kept
+Rule = Callable[[Night, str], Judge]
+
+
+def greedy(night: Night, start: str) -> Judge:
+    """One run each, keep what is lower than the best so far."""
+    return threshold(night, start, 0.0)
+
+
+def one_sigma(night: Night, start: str) -> Judge:
+    return threshold(night, start, 1.0)
+
+
+def two_sigma(night: Night, start: str) -> Judge:
+    return threshold(night, start, 2.0)
+
+
+def threshold(night: Night, start: str, sigmas: float) -> Judge:
+    bar = night.run(start, 0)[1]
+
+    def judge(candidate: str) -> bool:
+        nonlocal bar
+        value = night.run(candidate, 0)[1]
+        kept = value < bar - sigmas * night.sigma
+        bar = value if kept else bar
+        return kept
+
+    return judge
+
+
+def three_seeds(night: Night, start: str) -> Judge:
+    """Three runs each on the same seeds, keep when the mean is lower."""
+    return means(night, start, 0.0)
+
+
+def three_seeds_one_error(night: Night, start: str) -> Judge:
+    """The same, lower by a standard error of the three paired differences."""
+    return means(night, start, 1.0)
+
+
+def means(night: Night, start: str, errors: float) -> Judge:
+    bar = [night.run(start, turn)[1] for turn in range(BASELINES)]
+
+    def judge(candidate: str) -> bool:
+        nonlocal bar
+        values = [night.run(candidate, turn)[1] for turn in range(BASELINES)]
+        gains = [before - after for before, after in zip(bar, values, strict=True)]
+        kept = fmean(gains) > errors * stdev(gains) / BASELINES**0.5
+        bar = values if kept else bar
+        return kept
+
+    return judge
+
+
+@dataclass
+class Ours:
+    """The product's own rule: `lab.decide`, fed as the loop feeds it."""
+
+    night: Night
+    incumbent: str
+    runs: list[Measured] = field(default_factory=list)
+    gained: float = 0.0  # true gains below the incumbent
+    earlier: list[list[float]] = field(default_factory=list)  # repeats of every other commit
+    baseline: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.runs = [self.night.run(self.incumbent, turn) for turn in range(BASELINES)]
+        self.baseline = fmean(value for _, value in self.runs)
+
+    def __call__(self, candidate: str) -> bool:
+        runs: list[Measured] = []
+        while True:
+            turn = len(runs)
+            if turn >= len(self.runs):
+                self.runs.append(self.night.run(self.incumbent, turn, self.gained))
+            runs.append(self.night.run(candidate, turn))
+            action = decide(self.facts(candidate, runs)).action
+            if action != "repeat":
+                return self.settle(candidate, runs, action == "keep")
+
+    def facts(self, candidate: str, runs: list[Measured]) -> Facts:
+        added, removed = self.night.lines.get(candidate, (1, 1))
+        groups = [*self.earlier, [v for _, v in self.runs], [v for _, v in runs]]
+        known = pooled_noise(groups, near=fmean(v for _, v in self.runs))
+        return Facts(
+            goal="min",
+            candidate=tuple(runs),
+            incumbent=tuple(self.runs),
+            sigma=known.sigma,
+            sigma_n=known.n,
+            sigma_df=known.df,
+            baseline_metric=self.baseline,
+            added=added,
+            removed=removed,
+        )
+
+    def settle(self, candidate: str, runs: list[Measured], kept: bool) -> bool:
+        loser = self.runs if kept else runs
+        self.earlier.append([value for _, value in loser])
+        if kept:
+            self.incumbent, self.runs, self.gained = candidate, runs, self.night.gained
+        return kept
+
+
+RULES: dict[str, Rule] = {
+    "greedy: one run, lower is kept": greedy,
+    "lower by 1 sigma": one_sigma,
+    "lower by 2 sigma": two_sigma,
+    "three seeds, lower mean": three_seeds,
+    "three seeds, by 1 standard error": three_seeds_one_error,
+    "ours": Ours,
+}
