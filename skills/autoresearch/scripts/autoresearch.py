@@ -7,6 +7,7 @@
 #     "gitpython==3.2.1",
 #     "filelock==4.1.0",
 #     "psutil==7.2.2",
+#     "jinja2==3.1.6",
 # ]
 # ///
 """The command line of autoresearch: starts anywhere, finds the verb, turns errors into exit codes."""
@@ -37,6 +38,8 @@ VERBS = {
     "wait": "measuring",
     "status": "looking", "log": "looking", "show": "looking", "diff": "looking", "restore": "looking",
     "confirm": "evidence",
+    "wake": "people", "report": "people",
+    "remember": "knowing", "recall": "knowing", "ideas": "knowing",
     "stop": "ending", "resume": "ending", "finish": "ending",
     "hook": "hooks",
 }  # fmt: skip

@@ -15,6 +15,7 @@ from lab.errors import LabError
 
 SCHEMA = 1
 HOME = ".autoresearch"  # the folder in the user's project
+MEMORIES = "memories"  # beside it: what people and the tool write down, never part of a candidate
 BASELINE = "e000"
 VERDICTS = ("keep", "discard", "crash")
 HOST_TROUBLE = ("infra", "interrupted")  # the machine's fault: repeated, never evidence

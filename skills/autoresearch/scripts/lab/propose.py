@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import views
+from lab import ideas, views
+from lab.agenda import find, relatives
 from lab.campaign import Lab
 from lab.errors import REFUSED, LabError
 from lab.launch import check_protected
+from lab.likeness import arguments
 from lab.model import BASELINE, HOME, Experiment, State, now
 from lab.redact import one_line
 from lab.settle import catch_up
@@ -59,6 +61,9 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
     state, workspace = lab.state, lab.workspace
     _require_ready(lab)
     incumbent = state.get(state.incumbent_id)
+    known = ideas.agenda(lab.root)
+    if words.get("idea") and (results := find(known, words["idea"]).results):
+        lab.told.append(f"idea {words['idea']} was tested before: {', '.join(results[-3:])}")
     if words.get("retry_of"):
         words = {**words, "retry_of": state.get(words["retry_of"]).id}
     if "args" not in words:  # what the incumbent is run with belongs to it, like its code
@@ -95,6 +100,7 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
         left_out=left_out,
         **words,
     )
+    lab.told += relatives(hypothesis, known, state, leave=(identity, words.get("retry_of", "")))
     catch_up(lab)
     return state.get(identity)
 
@@ -124,7 +130,7 @@ def _require_ready(lab: Lab) -> None:
 def _change_in_scope(lab: Lab, leave_out: bool) -> tuple[list[str], list[str]]:
     """Return the changed files of `edit:`, and those left out; refuse what a candidate must not contain."""
     state, settings, workspace = lab.state, lab.settings, lab.workspace
-    changes = workspace.changes(state.incumbent_commit, settings.edit, settings.protect)
+    changes = workspace.changes(state.incumbent_commit, settings.edit, settings.protect, settings.ideas_inbox)
     outside = {path: workspace.fingerprint(path) for path in (*changes.protected, *changes.outside)}
     telling = [p for p in outside if p in changes.protected or Path(p).suffix in CODE]
     risky = {path: outside[path] for path in telling if state.accepted.get(path) != outside[path]}
@@ -151,13 +157,14 @@ def _refuse_repeat(state: State, tree: str, args: str, again: bool) -> None:
     if again:
         return
     incumbent = state.get(state.incumbent_id)
-    if (tree, args) == (incumbent.tree, incumbent.args):
+    wanted = (tree, arguments(args))
+    if wanted == (incumbent.tree, arguments(incumbent.args)):
         raise LabError(
             f"nothing to try: the working tree is the incumbent ({incumbent.id})",
             "edit a file of `edit:` first, or pass --args",
         )
     for old in state.experiments.values():
-        if (old.tree, old.args) == (tree, args):
+        if old.tree == tree and wanted == (old.tree, arguments(old.args)):
             outcome = f"{old.verdict}: {old.reason}" if old.verdict else "no verdict yet"
             raise LabError(
                 f"{old.id} tried exactly this ({outcome})", "change something, or --again to measure it anew"

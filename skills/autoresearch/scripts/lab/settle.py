@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 
-from lab import views
+from lab import ideas, views
 from lab.atomic import sweep
 from lab.campaign import Lab
 from lab.decide import Decision
@@ -84,6 +84,8 @@ def _publish(lab: Lab, experiment: Experiment) -> None:
     sweep(lab.home)
     views.write_results(lab.root / "results.tsv", state, lab.settings.metric)
     step("publish.results")
+    if experiment.idea:
+        lab.told += ideas.follow(lab)
     _drop_exports(lab, experiment)
     lab.journal.append("settled", experiment=experiment.id)
 

@@ -27,7 +27,8 @@ def begin(lab: Lab, tag: str, wishes: Wishes) -> list[str]:
     name, base = workspace.head()
     branch = f"autoresearch/{tag}"
     _refuse_if_taken(lab, tag, branch)
-    dirty = [path for path in workspace.dirty() if path != f"{workspace.prefix}{FILE_NAME}"]
+    changed = workspace.without_notes(workspace.dirty(), _inbox(lab))
+    dirty = sorted(changed - {f"{workspace.prefix}{FILE_NAME}"})
     if dirty:
         shown = ", ".join(dirty[:5]) + (f" and {len(dirty) - 5} more" if len(dirty) > 5 else "")
         raise LabError(
@@ -50,6 +51,14 @@ def begin(lab: Lab, tag: str, wishes: Wishes) -> list[str]:
         workspace.update_ref(f"refs/heads/{branch}", base, None)
         views.write_results(lab.root / RESULTS, lab.state, settings.metric)
     return told
+
+
+def _inbox(lab: Lab) -> str | None:
+    """The inbox that an earlier campaign's settings name; a fault in them is told further on."""
+    try:
+        return load(lab.root / FILE_NAME).ideas_inbox
+    except LabError:
+        return None
 
 
 def _refuse_if_taken(lab: Lab, tag: str, branch: str) -> None:
@@ -147,7 +156,7 @@ def end(lab: Lab) -> list[str]:
     write_atomic(folder / "report.md", text)
     step("finish.reported")
     _, head = workspace.head()
-    edited = workspace.changes(state.incumbent_commit, lab.settings.edit, ()).inside
+    edited = workspace.changes(state.incumbent_commit, lab.settings.edit, (), lab.settings.ideas_inbox).inside
     if edited:
         lab.told.append(f"left as you edited it: {', '.join(edited)}")
     else:

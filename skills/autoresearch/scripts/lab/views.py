@@ -136,6 +136,8 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     lines += [
         f"  {e.id} {e.verdict:<8} {number(e.metric):>10}  {one_line(flat(e.hypothesis), 80)}" for e in recent
     ]
+    for name in ("memory", "ideas"):
+        lines += [str(line) for line in _rows(facts, name, "text")]
     lines += [f"note: {notice}" for notice in list(facts["notices"])[:5]]  # type: ignore[call-overload]
     return [*lines[:28], f"next: {facts['next']}"]
 
@@ -150,8 +152,11 @@ def _place(e: Experiment) -> str:
     return f"{e.id} {number(e.metric)} ({e.commit[:7]}) {one_line(flat(e.hypothesis), 70)}"
 
 
-def _rows(facts: Record, name: str) -> list[Record]:
-    rows = facts[name]
+def _rows(facts: Record, *names: str) -> list[Record]:
+    rows: object = facts
+    for name in names:
+        assert isinstance(rows, dict)
+        rows = rows[name]
     assert isinstance(rows, list)
     return rows
 

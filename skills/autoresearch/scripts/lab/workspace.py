@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from lab.atomic import sweep, write_atomic
 from lab.errors import PRECONDITION, LabError
+from lab.model import MEMORIES
 from lab.steps import step
 
 NOTES_REF = "refs/notes/autoresearch"
@@ -186,8 +188,10 @@ class Workspace:
         changed = self._changed(self._nothing, commit, patterns)
         return {path: blob for path, (_, blob) in changed.items() if blob}
 
-    def changes(self, commit: str, edit: Sequence[str], protect: Sequence[str]) -> Changes:
-        """Compare the working tree with `commit`: untracked files count only inside `edit:`."""
+    def changes(
+        self, commit: str, edit: Sequence[str], protect: Sequence[str], inbox: str | None = None
+    ) -> Changes:
+        """Compare the working tree with `commit`: untracked files count only in `edit:`, notes nowhere."""
         env = self._index(commit)
         self.run("update-index", "-q", "--refresh", env=env, ok=(0, 1))
         specs = self._pathspecs(edit)
@@ -197,10 +201,16 @@ class Workspace:
         guarded = self._differing(env, protect) if tracked - inside and protect else set()
         ours = {f"{self.prefix}autoresearch.yaml", f"{self.prefix}results.tsv"}
         return Changes(
-            tuple(sorted((inside | set(fresh)) - guarded)),
+            tuple(sorted(self.without_notes((inside | set(fresh)) - guarded, inbox))),
             tuple(sorted(guarded)),
-            tuple(sorted(tracked - inside - guarded - ours)),
+            tuple(sorted(self.without_notes(tracked - inside - guarded - ours, inbox))),
         )
+
+    def without_notes(self, paths: Iterable[str], inbox: str | None) -> set[str]:
+        """The paths but for memories/ and the inbox of ideas, which change beside the loop."""
+        folder = f"{self.prefix}{MEMORIES}/"
+        note = os.path.realpath(self.root / os.path.expanduser(inbox)) if inbox else ""  # noqa: PTH111
+        return {path for path in paths if not path.startswith(folder) and str(self.top / path) != note}
 
     def _differing(self, env: Mapping[str, str], patterns: Sequence[str] = ()) -> set[str]:
         """Tracked files whose working copy differs from the index of `env`."""
@@ -231,6 +241,23 @@ class Workspace:
         """The unified diff from `old` to `new`, without colour or external programs."""
         out = self.run("diff-tree", "-r", "-p", "--no-ext-diff", "--no-textconv", "--no-renames", old, new)
         return out.decode("utf-8", "replace")
+
+    def diffs(self, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """The unified diff of each (old, new) commit by `new`, from one git process for all of them."""
+        lines = "".join(f"{new} {old}\n" for old, new in pairs).encode()
+        options = ("--stdin", "-r", "-p", "--no-ext-diff", "--no-textconv", "--no-renames")
+        out = self.run("diff-tree", *options, stdin=lines).decode("utf-8", "replace") if pairs else ""
+        found: dict[str, str] = {}
+        # Before each diff stands the commit's own line, which no line of a diff can look like.
+        for part in re.split(r"(?m)^(?=[0-9a-f]{40,64}$)", out):
+            commit, _, text = part.partition("\n")
+            if commit:
+                found[commit] = text
+        return found
+
+    def outside(self, old: str, new: str, patterns: Sequence[str]) -> list[str]:
+        """Files that differ between two commits and match none of `patterns`."""
+        return sorted(set(self._changed(old, new)) - set(self._changed(old, new, patterns)))
 
     # -- candidates --------------------------------------------------------------------------
 

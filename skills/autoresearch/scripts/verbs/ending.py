@@ -12,6 +12,8 @@ from lab.errors import LabError
 from lab.model import BASELINE, State
 from verbs.shared import Context, agent, brief, next_step, verb
 
+LESSONS = '`remember "WHAT HELD" --from e012`, and with --kind issue what broke: the next campaign finds it'
+
 
 @verb()
 @click.option("--now", "kill", is_flag=True, help="Also end the run at work; it is repeated after `resume`.")
@@ -74,9 +76,10 @@ def finish(obj: Context) -> None:
         [f"campaign {state.tag} is finished: {_sentence(state.counts())}",
          *([f"best: {best['experiment']} {lab.settings.metric} {views.number(state.incumbent.metric)}"]
            if best and state.incumbent else []),
-         *([near] if near else []), *_confirmed(state), *told, f"report: {report}", *views.merge_hint(state)],
+         *([near] if near else []), *_confirmed(state), *told, f"report: {report}", *views.merge_hint(state),
+         f"next: {LESSONS}"],
         {"campaign": state.tag, "branch": state.branch, "incumbent": best, "experiments": state.counts(),
-         "report": str(report), "notices": told,
+         "report": str(report), "notices": told, "next": LESSONS,
          "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None))},
     )  # fmt: skip
 

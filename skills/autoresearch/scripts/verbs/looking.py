@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lab import proof, settle, views
+from lab import digest, proof, settle, views
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
 from lab.model import Record
@@ -50,6 +50,7 @@ def facts(lab: Lab) -> Record:
         "stopped": state.stopped or None,
         "finished": state.finished or None,
         "budget_spent": lab.budget_spent() or None,
+        **digest.known(lab),
         "notices": lab.notices,
         "next": next_step(lab),
     }
