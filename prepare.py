@@ -1366,12 +1366,12 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     tensors, place = {}, 0
     try:
         (length,) = struct.unpack_from("<Q", raw)
-        body = memoryview(raw)[8 + length :]
+        body = np.frombuffer(raw, np.uint8)[8 + length :]
         for name, entry in json.loads(raw[8 : 8 + length]).items():
             start, end = entry["data_offsets"]
-            if start != place or end > len(body):
+            if start != place or not start <= end <= len(body):
                 raise ValueError(f"{name} does not lie where the one before it ends")
-            flat = torch.tensor(bytearray(body[start:end]), dtype=torch.uint8)
+            flat = torch.from_numpy(body[start:end].copy())
             tensors[name], place = flat.view(kinds[entry["dtype"]]).view(entry["shape"]), end
         if place != len(body):
             raise ValueError("there are bytes that belong to no tensor")
