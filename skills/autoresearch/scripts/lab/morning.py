@@ -1,0 +1,171 @@
+"""The morning page of one project: its inputs read from journal, git and run folders, its files written."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab.atomic import write_atomic
+from lab.campaign import Lab, measured_noise
+from lab.errors import LabError
+from lab.model import Run, now
+from lab.report.material import Beside, Curve, Material
+from lab.report.story import Story
+from lab.steps import step
+
+DIFFS_AT_MOST = 400  # experiments; git gives them in one call
+CURVE_BYTES = 2_000_000
+AXES = ("step", "tokens", "progress", "seconds", "epoch", "x")
+LOSSES = ("loss", "train_loss", "val_loss", "y")
+PAGE = "index.html"
+
+
+def story(lab: Lab, next_step: str, *, closing: bool = False) -> Story:
+    """The facts without those that cost git or files: what `wake` tells."""
+    return Story(Material(lab.state, lab.settings, _beside(lab, next_step, closing)))
+
+
+def _beside(lab: Lab, next_step: str, closing: bool) -> Beside:
+    known = measured_noise(lab.state)
+    page = lab.home / "report" / PAGE
+    return Beside(
+        now=now(),
+        command=command(lab.root),
+        next=next_step,
+        sigma=known.sigma,
+        sigma_runs=known.n,
+        budget_spent=lab.budget_spent(),
+        notices=tuple(lab.notices),
+        disk_free_gb=shutil.disk_usage(lab.root).free / 1e9,
+        closing=closing,
+        pages=(str(page),) if page.exists() else (),
+    )
+
+
+def command(root: Path) -> str:
+    """How a person calls the tool for `root` from anywhere, with the home folder as `~`."""
+    entry = Path(__file__).resolve().parents[1] / "autoresearch.py"
+    return f"python3 {_short(entry)} -C {_short(root)}"
+
+
+def _short(path: Path) -> str:
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() fails where there is none
+    if home != Path("/") and path.is_relative_to(home):
+        return f"~/{shlex.quote(path.relative_to(home).as_posix())}"
+    return shlex.quote(str(path))
+
+
+def write(lab: Lab, next_step: str, *, closing: bool = False) -> tuple[list[Path], list[str]]:
+    """Write the page and its twins; return their paths, and what was left out and why."""
+    from lab.report.page import Page
+    from lab.report.page import wanted as wanted_rows
+    from lab.report.picture import pictures
+    from lab.report.words import data, markdown
+
+    told = story(lab, next_step, closing=closing)
+    rows = [row for row, _ in zip(wanted_rows(told), range(DIFFS_AT_MOST), strict=False)]
+    beside = _looked_up(lab, told.m.beside, told, [row.id for row in rows])
+    told = Story(Material(lab.state, lab.settings, beside))
+    page = Page(told)
+    files: dict[str, bytes | str] = {
+        PAGE: page.html(),
+        "report.md": markdown(told),
+        "report.json": json.dumps(data(told), ensure_ascii=False, allow_nan=False, separators=(",", ":")),
+        "progress.svg": page.picture(),
+    }
+    made = pictures(told)
+    missing = [] if made is not None else ["progress.png and card.png: matplotlib is not installed here"]
+    folder = lab.home / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in {**files, **(made or {})}.items():
+        if content:
+            write_atomic(folder / name, content, durable=False)
+            step("report.written")
+    return [folder / name for name, content in {**files, **(made or {})}.items() if content], missing
+
+
+# -- looked up beside the state ------------------------------------------------------------------------
+
+
+def _looked_up(lab: Lab, beside: Beside, told: Story, ids: list[str]) -> Beside:
+    """Add what costs git and files: diffs, curves, what the keeps changed outside `edit:`."""
+    experiments = [told.m.by_id[name].e for name in ids]
+    parents = {e.against for e in experiments}
+    runs = [
+        run
+        for e in (*experiments, *(told.m.by_id[p].e for p in parents if p in told.m.by_id))
+        for run in e.runs[:1]
+    ]
+    pairs = [(e.id, e.parent, e.commit) for e in experiments if e.parent != e.commit]
+    values = {**vars(beside), "diffs": _diffs(lab, pairs), "curves": _curves(lab, runs)}
+    best = told.m.best
+    if best and best.e.commit != lab.state.base:
+        values["stray"] = _stray(lab, best.e.commit)
+    elif best:
+        values["stray"] = ()
+    return Beside(**values)
+
+
+def _diffs(lab: Lab, wanted: list[tuple[str, str, str]]) -> dict[str, str]:
+    """The change of each experiment; none where git has lost the commits."""
+    try:
+        found = lab.workspace.diffs([(old, new) for _, old, new in wanted])
+    except LabError as error:
+        lab.told.append(f"the report has no diffs: {error.message}")
+        return {}
+    return {name: found[new] for name, _, new in wanted if new in found}
+
+
+def _stray(lab: Lab, commit: str) -> tuple[str, ...] | None:
+    try:
+        return tuple(lab.workspace.outside(lab.state.base, commit, lab.settings.edit))
+    except LabError:
+        return None
+
+
+def _curves(lab: Lab, runs: Iterable[Run]) -> dict[str, Curve]:
+    found = {run.id: read_curve(lab.run_dir(run)) for run in runs}
+    return {name: curve for name, curve in found.items() if curve}
+
+
+def read_curve(folder: Path) -> Curve:
+    """The loss curve a run left: curve.jsonl, curve.json, or `curve` in metrics.json; () without one."""
+    for name in ("curve.jsonl", "curve.json", "metrics.json"):
+        path = folder / name
+        try:
+            if path.is_symlink() or not path.is_file() or path.stat().st_size > CURVE_BYTES:
+                continue
+            rows = _rows_of(name, path.read_text(encoding="utf-8", errors="replace"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        points = [point for row in rows for point in [_point(row)] if point]
+        if len(points) > 1:
+            return sorted(dict(points).items())
+    return ()
+
+
+def _rows_of(name: str, text: str) -> list[object]:
+    if name == "curve.jsonl":
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    whole = json.loads(text)
+    rows = whole.get("curve") if isinstance(whole, dict) else whole
+    return rows if isinstance(rows, list) else []
+
+
+def _point(row: object) -> tuple[float, float] | None:
+    """One point of a curve: an object with names we know, or a pair."""
+    if isinstance(row, dict):
+        x = next((row[name] for name in AXES if name in row), None)
+        y = next((row[name] for name in LOSSES if name in row), None)
+    elif isinstance(row, list) and len(row) == 2:
+        x, y = row
+    else:
+        return None
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in (x, y)):
+        return None
+    return float(x), float(y)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""The morning page: facts of a campaign in, text out."""

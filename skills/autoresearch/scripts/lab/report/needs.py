@@ -1,0 +1,136 @@
+"""What a person has to decide, the most urgent first, each with the command that does it."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.model import BASELINE
+from lab.redact import one_line
+from lab.report.figures import plural, span
+from lab.report.material import Material
+
+AT_MOST = 5
+MEMORY_GROWTH = 1.25  # of the baseline's peak: from here on it is said
+CRASHES_IN_A_ROW = 3
+DISK_LOW_GB = 2.0
+PAIRS = 10  # of a confirmation, when nobody says otherwise
+
+
+@dataclass(frozen=True)
+class Need:
+    """A reason, and a verb with its arguments (`git ...` is typed as it stands)."""
+
+    reason: str
+    verb: str
+
+    def typed(self, command: str) -> str:
+        """The whole line as it is typed in a shell."""
+        return self.verb if self.verb.startswith("git ") else f"{command} {self.verb}"
+
+
+def needs(m: Material) -> list[Need]:
+    """The first of `ASKS` that ask for something."""
+    return [need for ask in ASKS for need in [ask(m)] if need][:AT_MOST]
+
+
+def _no_baseline(m: Material) -> Need | None:
+    first = m.by_id.get(BASELINE)
+    if first is None:
+        return Need("nothing was measured yet", "baseline")
+    if first.e.verdict == "crash":
+        return Need(f"the baseline crashed: {one_line(first.e.reason, 120)}", f"show {BASELINE}")
+    return None
+
+
+def _stopped(m: Material) -> Need | None:
+    if not m.state.stopped or m.finished:
+        return None
+    return Need(f"stopped: {one_line(m.state.stopped, 160)}; go on, or end it with `finish`", "resume")
+
+
+def _disk(m: Material) -> Need | None:
+    free = m.beside.disk_free_gb
+    if free is None or free >= DISK_LOW_GB or m.finished:
+        return None
+    return Need(f"only {free:.1f} GB of disk are free; a full disk stops the runs", "doctor")
+
+
+def _silent(m: Material) -> Need | None:
+    if not m.silent_seconds:
+        return None
+    return Need(f"no new experiment for {span(m.silent_seconds)}: is the agent still at work?", "status")
+
+
+def _crashing(m: Material) -> Need | None:
+    last = m.tried[-CRASHES_IN_A_ROW:]
+    if m.finished or len(last) < CRASHES_IN_A_ROW or any(row.e.verdict != "crash" for row in last):
+        return None
+    return Need(f"the last {CRASHES_IN_A_ROW} experiments all crashed", f"show {last[-1].id}")
+
+
+def _flags(m: Material) -> Need | None:
+    row = next((row for row in reversed(m.kept) if row.evidence.flags), None)
+    return Need(f"{row.id} is kept, but {row.evidence.flags[0]}", f"show {row.id}") if row else None
+
+
+def _noise(m: Material) -> Need | None:
+    if m.beside.sigma is not None or m.finished or m.baseline is None:
+        return None
+    return Need("the noise between runs is not known, so no gain can be judged", "baseline --repeats 3")
+
+
+def _memory(m: Material) -> Need | None:
+    before = m.baseline.e.memory_gb if m.baseline else None
+    after = m.best.e.memory_gb if m.best else None
+    if not before or not after or m.best is m.baseline or after < MEMORY_GROWTH * before:
+        return None
+    assert m.best
+    return Need(f"memory grew from {before:.1f} to {after:.1f} GB: is that all right?", f"show {m.best.id}")
+
+
+def _spent(m: Material) -> Need | None:
+    if not m.beside.budget_spent or m.finished:
+        return None
+    return Need(f"the budget is spent ({m.beside.budget_spent})", "finish")
+
+
+def _unconfirmed(m: Material) -> Need | None:
+    if m.finished or not m.kept or m.best is None or m.best.id in m.proofs or m.state.confirming:
+        return None
+    times = [run.seconds for run in m.runs if run.counts and run.seconds]
+    cost = f", about {span(2 * PAIRS * statistics.median(times))} of training" if times else ""
+    return Need(f"the best, {m.best.id}, was not measured again on fresh seeds{cost}", "confirm")
+
+
+def _refuted(m: Material) -> Need | None:
+    if m.finished or m.proof is None or m.proof.confirmed:
+        return None
+    return Need(f"{m.proof.experiment} is {m.proof.verdict}: more pairs, or go on from an earlier best?",
+                f"confirm {m.proof.experiment} --pairs {2 * max(m.proof.pairs, PAIRS)}")  # fmt: skip
+
+
+def _near(m: Material) -> Need | None:
+    row = next(iter(m.near), None)
+    if row is None or m.finished or (row.evidence.p or 0.0) < 0.9:
+        return None
+    count = sum((r.evidence.p or 0.0) >= 0.9 for r in m.near)
+    which = f"{row.id} and {plural(count - 1, 'other')} were" if count > 1 else f"{row.id} was"
+    chance = f"probably better (P {row.evidence.p:.2f})"
+    return Need(f"{which} dropped although {chance}: try again on today's best?", f"restore {row.id}")
+
+
+def _take(m: Material) -> Need | None:
+    if not m.finished or not m.kept:
+        return None
+    return Need(f"take the {plural(len(m.kept), 'kept change')} over, on the branch you want them in",
+                f"git merge {shlex.quote(m.state.branch)}")  # fmt: skip
+
+
+Ask = Callable[[Material], "Need | None"]
+ASKS: tuple[Ask, ...] = (
+    _no_baseline, _stopped, _disk, _crashing, _flags, _noise, _refuted, _unconfirmed, _take, _spent, _silent,
+    _memory, _near,
+)  # fmt: skip

@@ -1,0 +1,80 @@
+"""Progress and the share card as PNG, where matplotlib happens to be there: an extra that nothing relies on."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+from lab.report.plot import BAND_SIGMAS
+from lab.report.story import Story
+
+KEEP, DISCARD, CRASH, SOFT = "#0072b2", "#85898e", "#c04f00", "#55595e"
+DPI = 100
+CARD_INCHES, PROGRESS_INCHES = (12.0, 6.75), (9.6, 4.8)  # 1200 x 675 and 960 x 480 points
+
+
+def pictures(s: Story) -> dict[str, bytes] | None:
+    """progress.png and card.png; None where matplotlib is not installed or cannot start."""
+    if s.m.baseline is None:
+        return {}
+    try:
+        import matplotlib  # 0.3 s, and seldom there
+
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    with matplotlib.rc_context({"font.family": "sans-serif", "text.usetex": False, "text.parse_math": False,
+                                "axes.spines.top": False, "axes.spines.right": False, "font.size": 12}):  # fmt: skip
+        return {"progress.png": _progress(s, Figure), "card.png": _card(s, Figure)}
+
+
+def _progress(s: Story, figure: Any) -> bytes:
+    drawn = figure(figsize=PROGRESS_INCHES, dpi=DPI, layout="constrained")
+    _draw(s, drawn.add_subplot())
+    return _png(drawn)
+
+
+def _card(s: Story, figure: Any) -> bytes:
+    drawn = figure(figsize=CARD_INCHES, dpi=DPI)
+    size = 30 if len(s.title) < 62 else 22
+    drawn.text(0.05, 0.9, s.title, fontsize=size, fontweight="bold", va="center")
+    drawn.text(0.05, 0.83, s.belief.head, fontsize=18, color=KEEP, va="center")
+    drawn.text(0.05, 0.05, "  ·  ".join((s.meta[0], s.cards[2].value + " experiments", s.cards[2].note, s.meta[3])),
+               fontsize=13, color=SOFT, va="center")  # fmt: skip
+    _draw(s, drawn.add_axes((0.08, 0.17, 0.88, 0.58)))
+    return _png(drawn)
+
+
+def _png(drawn: Any) -> bytes:
+    out = io.BytesIO()
+    drawn.savefig(out, format="png")
+    return out.getvalue()
+
+
+def _draw(s: Story, axes: Any) -> None:
+    m = s.m
+    steps = [
+        (row.e.number, row.e.metric) for row in (m.baseline, *m.kept) if row and row.e.metric is not None
+    ]
+    last = max(row.e.number for row in m.rows)
+    xs, ys = [n for n, _ in steps] + [last + 0.5], [v for _, v in steps] + [steps[-1][1]]
+    low, high = min(ys), max(ys)
+    margin = (high - low) or abs(high) * 0.01 or 1.0
+    sigma = m.beside.sigma or 0.0
+    if sigma:
+        axes.fill_between(xs, [y - BAND_SIGMAS * sigma for y in ys], [y + BAND_SIGMAS * sigma for y in ys],
+                          step="post", color=KEEP, alpha=0.15, linewidth=0)  # fmt: skip
+    axes.step(xs, ys, where="post", color=KEEP, linewidth=2)
+    limits = (low - 0.4 * margin, high + 0.4 * margin)
+    inside = [r for r in m.discards if r.e.metric is not None and limits[0] <= r.e.metric <= limits[1]]
+    axes.plot([r.e.number for r in inside], [r.e.metric for r in inside], "o", color=DISCARD, markersize=4)
+    for row in m.kept:
+        face = KEEP if row.mark == "keep" else "white"
+        axes.plot(row.e.number, row.e.metric, "o", color=KEEP, markerfacecolor=face, markersize=8)
+    foot = limits[0] + 0.03 * (limits[1] - limits[0])
+    axes.plot([r.e.number for r in m.crashes], [foot] * len(m.crashes), "x", color=CRASH, markersize=6)
+    if all(map(math.isfinite, limits)):
+        axes.set_ylim(*limits)
+    axes.set_xlabel("experiment")
+    axes.set_ylabel(f"{m.settings.metric} ({'lower' if m.sign < 0 else 'higher'} is better)")

@@ -1,0 +1,100 @@
+"""What one experiment has shown: its gain, how sure that is, and in which word that is said.
+
+The one place that reads the decision's facts of an experiment, so that the rest of the page does not
+depend on which of them a release of the decision writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab.model import Confirmation, Experiment, State
+from lab.redact import one_line
+
+CLEAR, WITHIN, UNKNOWN = "clear", "within noise", "not measured"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Gains are positive when better. `low` and `high` bound the gain; `p` is P(better)."""
+
+    gain: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    runs: int
+    word: str  # clear, within noise, not measured
+    flags: tuple[str, ...] = ()
+
+    @property
+    def clear(self) -> bool:
+        """Whether the gain stands beyond the noise by itself."""
+        return self.word == CLEAR
+
+
+def weigh(e: Experiment) -> Evidence:
+    """Read an experiment's evidence; what its release did not write is not measured."""
+    low, high = _pair(e.interval)
+    return Evidence(
+        gain=e.gain,
+        low=low,
+        high=high,
+        p=e.p,
+        runs=len(e.good_runs),
+        word=UNKNOWN if e.gain is None or low is None else CLEAR if low > 0 else WITHIN,
+        flags=flags_of(e),
+    )
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a confirmation on fresh seeds gave; the gain is positive when better."""
+
+    id: str
+    experiment: str
+    verdict: str  # confirmed, not confirmed, inconclusive at this scale
+    reason: str
+    metric: str
+    gain: float | None
+    low: float | None
+    high: float | None
+    pairs: int
+    p: float | None
+
+    @property
+    def confirmed(self) -> bool:
+        return self.verdict == "confirmed"
+
+
+def proofs(state: State) -> list[Proof]:
+    """The confirmations that have a result, in order."""
+    return [_proof(c) for c in state.confirmations.values() if c.verdict]
+
+
+def _proof(c: Confirmation) -> Proof:
+    found = c.result
+    gain, p, n, bounds = found.get("gain"), found.get("p_t"), found.get("n"), found.get("interval")
+    low, high = _pair(bounds if isinstance(bounds, list) else None)
+    return Proof(
+        id=c.id,
+        experiment=c.experiment,
+        verdict=c.verdict,
+        reason=c.reason,
+        metric=str(found.get("metric", "")),
+        gain=float(gain) if isinstance(gain, (int, float)) else None,
+        low=low,
+        high=high,
+        pairs=n if isinstance(n, int) else 0,
+        p=float(p) if isinstance(p, (int, float)) else None,
+    )
+
+
+def flags_of(e: Experiment) -> tuple[str, ...]:
+    """What the guards doubt about an experiment."""
+    flags = getattr(e, "flags", None)
+    return tuple(one_line(str(flag), 200) for flag in flags) if isinstance(flags, (list, tuple)) else ()
+
+
+def _pair(interval: Sequence[float] | None) -> tuple[float | None, float | None]:
+    return (interval[0], interval[1]) if interval is not None and len(interval) == 2 else (None, None)

@@ -1,0 +1,141 @@
+"""Why the figures can be believed, or cannot: one check, one sentence."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.model import NOT_EVIDENCE
+from lab.report.figures import plural, span
+from lab.report.material import Material
+
+SHORT_SHARE = 0.6  # of the usual length: a run that ended sooner may have skipped its work
+
+
+@dataclass(frozen=True)
+class Check:
+    """`ok` is None where something was not measured."""
+
+    ok: bool | None
+    name: str
+    text: str
+
+
+def checks(m: Material) -> list[Check]:
+    """Every check of `CHECKS`, in order."""
+    return [check(m) for check in CHECKS]
+
+
+def _read_by_the_tool(m: Material) -> Check:
+    counted = sum(run.counts for run in m.runs)
+    unread = [run.id for run in m.runs if run.kind in ("no_metric", "not_finite", "ambiguous")]
+    text = f"{plural(counted, 'number')} read from the runs' own output, none typed by the agent"
+    if unread:
+        text += f"; {plural(len(unread), 'run')} without one clear number counted as a crash"
+    return Check(True if counted else None, "Who read the numbers", text)
+
+
+def _protected(m: Material) -> Check:
+    paths = m.settings.protect
+    changed = [run.id for run in m.runs if run.outcome == "protected"]
+    ended = sum(run.outcome not in (None, *NOT_EVIDENCE) for run in m.runs)
+    if not paths:
+        return Check(None, "Protected files", "none is named in `protect:`, so none was watched")
+    said = f"{', '.join(paths[:4])} hashed before and after {plural(ended, 'run')}"
+    if changed:
+        return Check(
+            False, "Protected files", f"{said}; changed by {', '.join(changed[:5])}, which were refused"
+        )
+    return Check(True, "Protected files", f"{said}: unchanged")
+
+
+def _inside(m: Material) -> Check:
+    stray, edit = m.beside.stray, ", ".join(m.settings.edit)
+    if stray is None:
+        return Check(None, "What was changed", "not looked at")
+    if stray:
+        return Check(
+            False, "What was changed", f"the keeps also change {', '.join(stray[:5])}, outside {edit}"
+        )
+    return Check(True, "What was changed", f"the kept commits change nothing but {edit}")
+
+
+def _lengths(m: Material) -> Check:
+    times = [run.seconds for run in m.runs if run.counts and run.seconds]
+    if len(times) < 3:
+        return Check(None, "Length of the runs", "fewer than three runs to compare")
+    usual = statistics.median(times)
+    short = [run.id for run in m.runs if run.counts and run.seconds and run.seconds < SHORT_SHARE * usual]
+    said = f"half of them took more than {span(usual)}, the longest {span(max(times))}"
+    if short:
+        return Check(False, "Length of the runs",
+                     f"{said}; under {SHORT_SHARE:.0%} of that: {', '.join(short[:6])}"
+                     + (f" and {len(short) - 6} more" if len(short) > 6 else ""))  # fmt: skip
+    return Check(True, "Length of the runs", f"{said}, none under {SHORT_SHARE:.0%} of the usual")
+
+
+def _same_ruler(m: Material) -> Check:
+    if not m.state.frozen or m.baseline is None:
+        return Check(None, "The same ruler", "there is no baseline yet")
+    return Check(
+        True, "The same ruler", "command, metric, budget, protected files and seeds as at the baseline"
+    )
+
+
+def _noise(m: Material) -> Check:
+    sigma = m.beside.sigma
+    if sigma is None:
+        return Check(None, "Noise between runs", "not measured: no code ran twice")
+    if sigma == 0:
+        return Check(
+            True,
+            "Noise between runs",
+            f"none: {plural(m.beside.sigma_runs, 'repeated run')} gave equal numbers",
+        )
+    return Check(
+        True,
+        "Noise between runs",
+        f"{sigma:.2g} (one standard deviation, from {plural(m.beside.sigma_runs, 'run')})",
+    )
+
+
+def _repeated(m: Material) -> Check:
+    once = [row.id for row in m.kept if row.evidence.runs < 2]
+    if not m.kept:
+        return Check(None, "Repeats", "nothing was kept")
+    again = len(m.kept) - len(once)
+    return Check(not once or None, "Repeats", f"{again} of {plural(len(m.kept), 'kept change')} ran more than once"
+                 + (f"; once only: {', '.join(once[:6])}" if once else ""))  # fmt: skip
+
+
+def _host(m: Material) -> Check:
+    lost = [run.id for run in m.runs if run.outcome in NOT_EVIDENCE]
+    if not lost:
+        return Check(True, "The machine", "no run was lost to it")
+    return Check(None, "The machine", f"{plural(len(lost), 'run')} ended by it or from outside and never counted: "
+                 + ", ".join(lost[:6]))  # fmt: skip
+
+
+def _flags(m: Material) -> Check:
+    flagged = [row for row in m.rows if row.evidence.flags]
+    if not flagged:
+        return Check(None, "Too good to be true", "nothing was flagged")
+    return Check(False, "Too good to be true",
+                 "; ".join(f"{row.id}: {row.evidence.flags[0]}" for row in flagged[:4]))  # fmt: skip
+
+
+def _journal(m: Material) -> Check:
+    if m.beside.notices:
+        return Check(None, "The record", "; ".join(m.beside.notices[:3]))
+    return Check(True, "The record", f"{m.state.seq} journal records, read without a gap")
+
+
+def _secrets(m: Material) -> Check:
+    return Check(None, "Secrets", "hidden in every text of this page; the runs' own logs were not searched")
+
+
+CHECKS: tuple[Callable[[Material], Check], ...] = (
+    _read_by_the_tool, _protected, _inside, _same_ruler, _noise, _repeated, _lengths, _flags, _host, _journal,
+    _secrets,
+)  # fmt: skip
