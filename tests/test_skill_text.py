@@ -23,7 +23,7 @@ def copy(tmp_path: Path) -> Path:
     """Copy what the checks read into a repository of its own."""
     root = tmp_path / "copy"
     caches = shutil.ignore_patterns("__pycache__")
-    for name in ("skills", ".claude", ".github"):
+    for name in ("skills", "hooks", ".claude", ".claude-plugin", ".github"):
         shutil.copytree(ROOT / name, root / name, symlinks=True, ignore=caches)
     shutil.copy(ROOT / "README.md", root)
     git(root, "init", "-q")
@@ -73,6 +73,9 @@ def not_a_link(root: Path) -> None:
     path.write_text("../../skills/autoresearch")
 
 
+HOOKS = "skills/autoresearch/references/hooks.md"
+PLUGIN, MARKET = ".claude-plugin/plugin.json", ".claude-plugin/marketplace.json"
+OTHER = "skills/diagnostic-investigation/SKILL.md"
 REFERENCE = "skills/autoresearch/references/ideas.md"
 FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     (
@@ -132,6 +135,15 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ),
     ("commands", append(SKILL, "`wait --for-ever`\n"), "no option --for-ever"),
     ("commands", append(SKILL, "with `--because-of`\n"), "no option --because-of"),
+    ("hook settings", replace(".claude/settings.json", "hook Stop", "hook stop"), "--print claude"),
+    ("hook settings", replace("hooks/hooks.json", "exit 0", "exit 1"), "--print plugin"),
+    ("hook settings", replace(HOOKS, '"loop_limit": null', '"loop_limit": 5'), "--print cursor"),
+    ("hook settings", append(HOOKS, '```json\n{"hooks": {}}\n```\n'), "does not give"),
+    ("hook settings", replace(HOOKS, ".codex/hooks.json", ".codex/hook.json"), ".codex/hooks.json"),
+    ("companions", replace(OTHER, "--skill autoresearch", ""), "how the autoresearch skill is found"),
+    ("companions", replace(OTHER, "<skill-dir>/../autoresearch", "<skill-dir>/autoresearch"), "is found"),
+    ("manifests", replace(PLUGIN, "./skills/autoresearch", "./skills/other"), "plugin.json: lists"),
+    ("manifests", replace(MARKET, "./skills/autoresearch", "./skills/other"), "marketplace.json: lists"),
 ]
 
 

@@ -349,7 +349,7 @@ def _copy_blocks(words: Sequence[str], command: Command, ground: Ground) -> str 
 
 # -- processes -----------------------------------------------------------------------------------------
 
-KILL_BY_NAME = re.compile(r"(?:p|sk)kill|kill(?:all)5?")  # plain `kill` is by number, and looked at below
+KILL_BY_NAME = re.compile(r"(?:p|sk)kill|kill(?:all)5?")
 SEARCHES = {"pgrep", "pidof"}
 KILL_VALUED = ("-u", "-U", "-G", "-P", "-g", "-t", "-s", "-F", "--signal", "--parent", "--euid", "--uid")
 BY_NUMBER = (
@@ -359,8 +359,6 @@ BY_NUMBER = (
 
 
 def _kill_by_name(name: str, words: Sequence[str], ground: Ground) -> str | None:
-    if name == "kill":
-        return _kill(words)
     patterns = _operands(words, KILL_VALUED)
     everything = name.endswith("5") or (not patterns and _flags(words) & {"-u", "-U", "--euid", "--uid"})
     whole = name.startswith("kill") or "-x" in words
@@ -385,7 +383,7 @@ def _hits(pattern: str, full: bool, whole: bool, ground: Ground) -> bool:
     return any(search.fullmatch(text) if whole else search.search(text) for text in candidates)
 
 
-def _kill(words: Sequence[str]) -> str | None:
+def _kill(words: Sequence[str], command: Command, ground: Ground) -> str | None:
     targets = [word for word in words[1:] if word == "-1"]  # the first may be the signal 1
     return f"kill with -1 ends every process of the user: {BY_NUMBER}" if targets else None
 
@@ -406,6 +404,7 @@ def _kill_by_search(found: Sequence[Command], ground: Ground) -> str | None:
 
 RULES: dict[str, Rule] = {
     "git": _git,
+    "kill": _kill,
     "rm": _remove,
     "unlink": _remove,
     "rmdir": _remove,

@@ -107,12 +107,16 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self.depth = 0
         self.waiting: list[tuple[Simple, str]] = []  # here-documents whose body comes after the line
 
     def nodes(self, end: str = "") -> list[Simple | Group]:
         """Read commands up to an unmatched `end`, or the end of the text."""
         found: list[Simple | Group] = []
         simple = Simple()
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            self.at = len(self.text)
 
         def close(piped: bool = False) -> None:
             nonlocal simple
@@ -145,6 +149,7 @@ class _Reader:
                 simple.words.append(self._word())
         close()
         self._bodies()
+        self.depth -= 1
         return found
 
     def _continued(self) -> bool:

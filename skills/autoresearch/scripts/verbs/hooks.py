@@ -39,19 +39,23 @@ def hook(obj: Context, event: str, host: str | None) -> None:
         print(f"belongs into {hosts.FILES[host]}", file=sys.stderr)
         return
     try:
-        answer = _answer(event, obj.folder)
+        found = answer(event, _stdin(), obj.folder)
     except Exception as error:  # a session must not break because of us: any fault is a line on stderr
         message = " ".join(str(error).split())[:300]
         print(f"autoresearch hook {event}: {type(error).__name__}: {message}", file=sys.stderr)
         return
-    if answer is not None:
-        obj.write(json.dumps(answer))
+    if found is not None:
+        obj.write(json.dumps(found))
 
 
-def _answer(event: str, folder: Path) -> Record | None:
-    text = (
-        "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace")
-    )
+def _stdin() -> str:
+    if sys.stdin is None or sys.stdin.isatty():
+        return ""
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
+def answer(event: str, text: str, folder: Path) -> Record | None:
+    """The JSON object for the host, from the event and what it sent; None for nothing to say."""
     call = hosts.read_call(event, text, os.environ, folder)
     if call is None:
         return None
@@ -183,10 +187,15 @@ def _at_stop(lab: Lab, call: hosts.Call) -> Record | None:
     with sessions.opened(lab.home, call.session) as session:
         if session is None or not session.held(state.tag, verdicts, call.going_on):
             return None
-    return hosts.going_on(
-        call.host,
-        f"Campaign {state.tag} is active and its budget is not used up: {max(0, len(state.experiments) - 1)} "
-        f"experiments so far. Next: {next_step(lab)} (python3 {ENTRY} VERB, called in {lab.root}). "
+    return hosts.going_on(call.host, reminder(lab))
+
+
+def reminder(lab: Lab) -> str:
+    """What a turn goes on with."""
+    tried = max(0, len(lab.state.experiments) - 1)
+    return (
+        f"Campaign {lab.state.tag} is active and its budget is not used up ({tried} experiments so far). "
+        f"Next: {next_step(lab)} (python3 {ENTRY} VERB, called in {lab.root}). "
         "If the user wants a pause or an end, or the list of ideas is empty, say so and end the turn: "
-        "this reminder comes once for each new verdict.",
+        "this reminder comes once for each new verdict."
     )
