@@ -1371,7 +1371,8 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
             start, end = entry["data_offsets"]
             if start != place or not start <= end <= len(body):
                 raise ValueError(f"{name} does not lie where the one before it ends")
-            flat = torch.from_numpy(body[start:end].copy())
+            flat = torch.empty(end - start, dtype=torch.uint8)
+            flat.numpy()[:] = body[start:end]
             tensors[name], place = flat.view(kinds[entry["dtype"]]).view(entry["shape"]), end
         if place != len(body):
             raise ValueError("there are bytes that belong to no tensor")
