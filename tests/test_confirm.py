@@ -131,7 +131,7 @@ def test_more_pairs_are_added_with_a_level_of_error_of_their_own(world: Project)
     more = world.ok("confirm", "--pairs", "7")
     assert more["pairs"]["looks"] == [5, 7]
     assert more["runs"][:10] == first["runs"]
-    assert (first["level"], more["level"]) == (0.03, 0.02)
+    assert (first["level"], more["level"]) == (0.04, 0.02)
     assert len({run["seed"] for run in more["runs"]}) == 7
 
 

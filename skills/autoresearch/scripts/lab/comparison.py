@@ -16,7 +16,7 @@ from lab.decide import student_cdf, student_quantile
 CONFIDENCE = 0.95
 FIRST_LOOK = 5  # pairs; the next looks at twice as many, ...
 # Two-sided error of the interval at the first, second, third look; then it halves from look to look.
-LEVELS = (0.03, 0.02, 0.007)
+LEVELS = (0.04, 0.02, 0.007)
 HALF_THE_CLAIM = 0.5  # what the interval must reach to leave the claimed gain possible
 PAIRS_FORESEEN = 1000  # a need beyond this is called out of reach
 

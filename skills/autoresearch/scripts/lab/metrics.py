@@ -18,6 +18,7 @@ from pathlib import Path
 from signal import SIGKILL, Signals
 
 from lab.errors import CONFIG, LabError
+from lab.guards import FACTS
 from lab.redact import ESCAPE_BYTES, clean, one_line, quote
 
 LINE_BYTES = 64 * 1024  # a longer line is cut
@@ -43,6 +44,7 @@ class Reading:
         default_factory=dict
     )  # other finite summary numbers, the last of each name
     digit: float = 0.0  # one unit of the last digit that was printed
+    facts: dict[str, str] = field(default_factory=dict)  # what it was measured on, by guards.FACTS
 
 
 # --- the shapes of a line ---------------------------------------------------------------------------
@@ -67,6 +69,13 @@ PARSERS: dict[str, Parser] = {
     "metric": Parser(b"METRIC", lambda name: rb"METRIC[ \t]{1,8}" + name + rb"[ \t]{0,8}="),
 }
 
+# What a run says about its data is one short word; anything longer or with blanks in it is talk.
+FACT = rb"[A-Za-z0-9._:+/-]{1,80}"
+_FACT_NEEDLES = (b"comparison_key", b"fingerprint", b"_hash")  # one of them is in every name of FACTS
+_FACT_NAMES = rb"|".join(name.encode() for name in FACTS)
+_FACT = re.compile(
+    rb"\n" + GAP + rb"(" + _FACT_NAMES + rb")" + GAP + rb":" + GAP + rb"(" + FACT + rb")" + GAP + rb"(?=\n)"
+)
 _NUMBER = re.compile(NUMBER)
 _NOT_FINITE = re.compile(NOT_FINITE)
 _ESCAPE = re.compile(ESCAPE_BYTES)
@@ -140,6 +149,7 @@ class Scanner:
         self.name = name
         self.take = take
         self.values: dict[str, float] = {}
+        self.facts: dict[str, str] = {}
         self._needle = name.encode()
         self._shape = _shape(self._needle)
         self._pattern = _compiled(pattern) if pattern else None
@@ -186,6 +196,8 @@ class Scanner:
         for kind, parser in PARSERS.items():
             if parser.needle in lines:
                 self._keep(dict(_ANY_NUMBER[kind].findall(lines)))
+        if any(needle in lines for needle in _FACT_NEEDLES):
+            self.facts |= {name.decode(): text.decode() for name, text in _FACT.findall(lines)}
 
     def _matches(self, pattern: re.Pattern[bytes], lines: bytes) -> list[bytes]:
         if b"\x1b" in lines:
@@ -231,7 +243,7 @@ class Scanner:
         if self._line:
             self._read(b"\n" + bytes(self._line) + b"\n")
             self._line.clear()
-        return replace(self._result(), values=dict(self.values))
+        return replace(self._result(), values=dict(self.values), facts=dict(self.facts))
 
     def _result(self) -> Reading:
         if self.take == "last":
@@ -318,6 +330,16 @@ def _from_pairs(pairs: _Pairs, file: str, name: str) -> Reading:
         elif seen.kind == "number":
             values[one_line(key, 64)] = seen.value
     kept = dict(list(values.items())[-VALUES:])
+    return replace(_of_file(mine, kept, file, name), facts=_facts(pairs))
+
+
+def _facts(pairs: _Pairs) -> dict[str, str]:
+    """The facts among the values of a file; a fingerprint of digits alone is a number there."""
+    texts = {key: value for key, value in pairs if key in FACTS and isinstance(value, str)}
+    return {key: str(text) for key, text in texts.items() if re.fullmatch(FACT.decode(), text)}
+
+
+def _of_file(mine: list[Seen], kept: dict[str, float], file: str, name: str) -> Reading:
     if not mine:
         return Reading(None, "no_metric", f"{file} has no {name}.", kept)
     texts = " and ".join(dict.fromkeys(f"'{one_line(seen.text, 60)}'" for seen in mine))
@@ -338,6 +360,11 @@ def combine(log: Reading, file: Reading | None) -> Reading:
         return log
     values = {**log.values, **file.values}
     values = dict(list(values.items())[-VALUES:])
+    facts = {**file.facts, **log.facts}
+    return replace(_combined(log, file, values), facts=facts)
+
+
+def _combined(log: Reading, file: Reading, values: dict[str, float]) -> Reading:
     if file.problem == "no_metric":
         detail = f"{log.detail} {file.detail}" if log.problem else log.detail
         return replace(log, values=values, detail=detail)
