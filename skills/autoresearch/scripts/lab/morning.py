@@ -10,27 +10,29 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from lab import memory
 from lab.atomic import write_atomic
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
 from lab.model import Run, now
-from lab.report.material import Beside, Curve, Material
+from lab.redact import one_line
+from lab.report.material import Beside, Curve, Material, Note
 from lab.report.story import Story
-from lab.steps import step
 
 DIFFS_AT_MOST = 400  # experiments; git gives them in one call
 CURVE_BYTES = 2_000_000
+LESSONS = 7
 AXES = ("step", "tokens", "progress", "seconds", "epoch", "x")
 LOSSES = ("loss", "train_loss", "val_loss", "y")
 PAGE = "index.html"
 
 
-def story(lab: Lab, next_step: str, *, closing: bool = False) -> Story:
+def story(lab: Lab, next_step: str) -> Story:
     """The facts without those that cost git or files: what `wake` tells."""
-    return Story(Material(lab.state, lab.settings, _beside(lab, next_step, closing)))
+    return Story(Material(lab.state, lab.settings, _beside(lab, next_step)))
 
 
-def _beside(lab: Lab, next_step: str, closing: bool) -> Beside:
+def _beside(lab: Lab, next_step: str) -> Beside:
     known = measured_noise(lab.state)
     page = lab.home / "report" / PAGE
     return Beside(
@@ -42,9 +44,20 @@ def _beside(lab: Lab, next_step: str, closing: bool) -> Beside:
         budget_spent=lab.budget_spent(),
         notices=tuple(lab.notices),
         disk_free_gb=shutil.disk_usage(lab.root).free / 1e9,
-        closing=closing,
+        lessons=_lessons(lab),
         pages=(str(page),) if page.exists() else (),
     )
+
+
+def _lessons(lab: Lab) -> tuple[Note, ...]:
+    """What this campaign taught, the newest first; then what holds from earlier ones."""
+    known = memory.entries(lab.root)
+    own = [
+        e
+        for e in memory.newest(known, len(known))
+        if e.campaign in ("", lab.state.tag) and e.kind == "learning"
+    ]
+    return tuple(Note(one_line(entry.title, 200), entry.source) for entry in own[:LESSONS])
 
 
 def command(root: Path) -> str:
@@ -60,14 +73,14 @@ def _short(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def write(lab: Lab, next_step: str, *, closing: bool = False) -> tuple[list[Path], list[str]]:
+def write(lab: Lab, next_step: str = "") -> tuple[list[Path], list[str]]:
     """Write the page and its twins; return their paths, and what was left out and why."""
     from lab.report.page import Page
     from lab.report.page import wanted as wanted_rows
     from lab.report.picture import pictures
     from lab.report.words import data, markdown
 
-    told = story(lab, next_step, closing=closing)
+    told = story(lab, next_step)
     rows = [row for row, _ in zip(wanted_rows(told), range(DIFFS_AT_MOST), strict=False)]
     beside = _looked_up(lab, told.m.beside, told, [row.id for row in rows])
     told = Story(Material(lab.state, lab.settings, beside))
@@ -85,7 +98,6 @@ def write(lab: Lab, next_step: str, *, closing: bool = False) -> tuple[list[Path
     for name, content in {**files, **(made or {})}.items():
         if content:
             write_atomic(folder / name, content, durable=False)
-            step("report.written")
     return [folder / name for name, content in {**files, **(made or {})}.items() if content], missing
 
 

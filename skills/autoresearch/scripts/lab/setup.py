@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from lab import views
+from lab import morning, views
 from lab.atomic import write_atomic
 from lab.campaign import Lab
 from lab.detect import Wishes, detect
@@ -142,19 +142,15 @@ def _check_files(lab: Lab, base: str, settings: Settings) -> None:
 
 
 def end(lab: Lab) -> list[str]:
-    """Close the campaign: report, edit files back to what HEAD has, last record; return what to tell."""
+    """Close the campaign: edit files back to what HEAD has, last record, report; return what to tell."""
     state, workspace = lab.state, lab.workspace
     if state.finished:
+        morning.write(lab)  # a call that was cut may have left it undone
         return [f"it was finished at {state.finished[:19]}"]
     catch_up(lab)
     running = [run.id for _, run in state.at_work()]
     if running:
         raise LabError(f"run {', '.join(running)} is still at work", "`wait` for it, or `stop --now`")
-    text = views.report(state, lab.settings.metric, lab.settings.goal)
-    folder = lab.home / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "report.md", text)
-    step("finish.reported")
     _, head = workspace.head()
     edited = workspace.changes(state.incumbent_commit, lab.settings.edit, (), lab.settings.ideas_inbox).inside
     if edited:
@@ -163,4 +159,6 @@ def end(lab: Lab) -> list[str]:
         workspace.sync(state.incumbent_commit, head, lab.settings.edit, lab.home / "conflicts" / "finish")
         step("finish.tree")
     lab.journal.append("finished")
+    morning.write(lab)
+    step("finish.reported")
     return lab.notices

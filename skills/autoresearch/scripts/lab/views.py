@@ -231,37 +231,6 @@ def near_misses(state: State, goal: str) -> str:
     return f"better numbers not shown beyond the noise: {', '.join(rows[:4])}{more}"
 
 
-def report(state: State, metric: str, goal: str) -> str:
-    """The closing page of a campaign, in Markdown."""
-    best, baseline = state.incumbent, state.baseline
-    counts = state.counts()
-    lines = [f"# Campaign {state.tag}", ""]
-    if best and baseline and best.metric is not None and baseline.metric is not None:
-        change = best.metric - baseline.metric
-        lines += [
-            f"{metric}: {baseline.metric:.6f} (baseline) → {best.metric:.6f} ({best.id}), {change:+.6f}.",
-            "The last figure is the mean of the runs that decided, so it may be a little too good.",
-            "",
-        ]
-    lines += [
-        f"{counts['keep']} kept (the baseline among them), {counts['discard']} discarded, "
-        f"{counts['crash']} crashed, {counts['open']} without a verdict.",
-        near_misses(state, goal),
-        "",
-        *proof.section(state),
-        "",
-        f"The keeps are the commits of branch `{state.branch}` after `{state.base[:12]}`.",
-        "",
-        "| id | verdict | " + metric + " | gain | commit | hypothesis | reason |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for e in state.experiments.values():
-        gain = "" if e.gain is None else f"{e.gain:+.6f}"
-        cells = [e.id, e.verdict or e.status, number(e.metric), gain, e.commit[:7], e.hypothesis, e.reason]
-        lines.append("| " + " | ".join(description(cell).replace("|", "/") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def merge_hint(state: State) -> list[str]:
     """How a person takes the keeps over."""
     return [

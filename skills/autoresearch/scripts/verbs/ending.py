@@ -71,15 +71,16 @@ def finish(obj: Context) -> None:
     with agent(lab, "finish"), lab.changing("finish") as state:
         told = setup.end(lab)
     best, near = brief(state.incumbent), views.near_misses(state, lab.settings.goal)
-    report = lab.home / "report" / "report.md"
+    report, page = lab.home / "report" / "report.md", lab.home / "report" / "index.html"
     obj.say(
         [f"campaign {state.tag} is finished: {_sentence(state.counts())}",
          *([f"best: {best['experiment']} {lab.settings.metric} {views.number(state.incumbent.metric)}"]
            if best and state.incumbent else []),
-         *([near] if near else []), *_confirmed(state), *told, f"report: {report}", *views.merge_hint(state),
+         *([near] if near else []), *_confirmed(state), *told,
+         f"page: {page} (as text: {report.name})", *views.merge_hint(state),
          f"next: {LESSONS}"],
         {"campaign": state.tag, "branch": state.branch, "incumbent": best, "experiments": state.counts(),
-         "report": str(report), "notices": told, "next": LESSONS,
+         "report": str(report), "page": str(page), "notices": told, "next": LESSONS,
          "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None))},
     )  # fmt: skip
 

@@ -45,7 +45,6 @@ class Beside:
     curves: Mapping[str, Curve] = field(default_factory=dict)  # by run
     lessons: tuple[Note, ...] | None = None  # None: nothing keeps them in this release
     ideas: str = ""
-    closing: bool = False  # written by `finish`, just before the campaign is finished
     pages: tuple[str, ...] = ()  # reports that lie there
 
 
@@ -174,7 +173,7 @@ class Material:
 
     @cached_property
     def finished(self) -> bool:
-        return bool(self.state.finished) or self.beside.closing
+        return bool(self.state.finished)
 
     @cached_property
     def last_at(self) -> str:
@@ -185,7 +184,7 @@ class Material:
     @cached_property
     def hours_end(self) -> str:
         """The end of the time the page speaks of: now, while something runs."""
-        return self.beside.now if self.state.at_work() or self.beside.closing else self.last_at
+        return self.beside.now if self.state.at_work() else self.last_at
 
     @cached_property
     def silent_seconds(self) -> float:

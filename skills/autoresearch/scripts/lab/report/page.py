@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from lab.model import BASELINE
 from lab.redact import clean, one_line
 from lab.report import plot
-from lab.report.figures import span
+from lab.report.figures import plural, span
 from lab.report.material import Curve, Row
 from lab.report.story import Story
 from lab.views import flat
@@ -33,10 +33,7 @@ DIFF_LINES, DIFF_BYTES = 60, 3_500
 TOP = 8
 PATH_AT_MOST = 40
 # The lines of page.css that a picture needs when it stands alone.
-PICTURE_RULES = (
-    ":root", "@media (prefers-color", ".axis", ".label", ".grid", ".base", ".stairs", ".band", ".keep", ".ring",
-    ".dot", ".crash", ".off",
-)  # fmt: skip
+PICTURE_RULES = (":root", "@media (prefers-color", "svg .")
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Page:
         made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                   undefined=jinja2.StrictUndefined)  # fmt: skip
         made.filters.update(
-            span=span, ticks=ticks, percent=lambda share: f"{100 * share:.0f}%", chance=chance
+            span=span, ticks=ticks, plural=plural, percent=lambda share: f"{100 * share:.0f}%", chance=chance
         )
         return made
 

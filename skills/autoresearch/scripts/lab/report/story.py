@@ -386,8 +386,8 @@ class Story:
 
     @cached_property
     def lessons_absent(self) -> str:
-        return ("Nothing was written down. " if self.m.beside.lessons is not None
-                else "This release keeps no lessons. ") + self.surprises  # fmt: skip
+        return ("Nothing was written down yet: `remember \"TEXT\"`. " if self.m.beside.lessons is not None
+                else "Lessons were not looked at. ") + self.surprises  # fmt: skip
 
     @cached_property
     def surprises(self) -> str:

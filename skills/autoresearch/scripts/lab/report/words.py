@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lab import proof
 from lab.model import Record
 from lab.redact import one_line
 from lab.report.material import Row
@@ -78,6 +79,7 @@ def markdown(s: Story) -> str:
     lines += ["", *_table(("figure", "value", ""), [(c.label, c.value, c.note) for c in s.cards])]
     lines += ["", "## Needs you", "", *([f"{i}. {_md(n.reason)}: `{n.typed(m.beside.command)}`"
                                           for i, n in enumerate(s.needs, 1)] or ["Nothing."])]  # fmt: skip
+    lines += ["", *proof.section(m.state)]
     lines += ["", "## What worked", "", *_rows(s, s.worked), "", "## Near misses", "", *_rows(s, s.near)]
     lines += ["", "## What failed", ""]
     if s.failures:
@@ -107,7 +109,7 @@ def _md(text: str) -> str:
     """Text that no Markdown reader takes for a tag, a cell or a mark."""
     for sign, word in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "/"), ("`", "'")):
         text = text.replace(sign, word)
-    for sign in "*_[]":
+    for sign in "*[]":  # an underscore inside a word means nothing in Markdown
         text = text.replace(sign, "\\" + sign)
     return text
 
