@@ -44,9 +44,10 @@ class Campaign:
     base: str = ""
     finished: bool = False
     starts: int = 0
-    events: Counter[str] = field(default_factory=Counter)
     reopened: Counter[str] = field(default_factory=Counter)
     experiments: dict[str, Experiment] = field(default_factory=dict)
+    confirming: dict[str, dict[str, object]] = field(default_factory=dict)  # runs of no experiment
+    broken: list[str] = field(default_factory=list)  # records that fit to nothing before them
 
     @property
     def tried(self) -> list[Experiment]:
@@ -83,9 +84,11 @@ def read(folder: Path, path: Path) -> Campaign:
     for line in whole.splitlines():
         record = json.loads(line)
         event = str(record["event"])
-        campaign.events[event] += 1
-        if event in CHANGES:
-            CHANGES[event](campaign, record)
+        try:
+            if event in CHANGES:
+                CHANGES[event](campaign, record)
+        except KeyError as missing:
+            campaign.broken.append(f"{event} of an unknown {missing}")
     return campaign
 
 
@@ -114,12 +117,19 @@ def _reopened(campaign: Campaign, record: Record) -> None:
 
 
 def _run_started(campaign: Campaign, record: Record) -> None:
-    campaign.experiments[str(record["experiment"])].runs[str(record["run"])] = {**record, "outcome": None}
+    place = campaign.confirming
+    if "confirmation" not in record:
+        place = campaign.experiments[str(record["experiment"])].runs
+    place[str(record["run"])] = {**record, "outcome": None}
 
 
 def _run_ended(campaign: Campaign, record: Record) -> None:
+    name = str(record["run"])
+    if name in campaign.confirming:
+        campaign.confirming[name].update(record)
+        return
     experiment = campaign.experiments[str(record["experiment"])]
-    experiment.runs[str(record["run"])].update(record)
+    experiment.runs[name].update(record)
     if record.get("where"):
         experiment.where = f"{record.get('kind')} at {record['where']}"
 

@@ -215,11 +215,12 @@ def keeps_are_borne_by_runs(facts: Facts) -> Finding:
         for e in campaign.experiments.values():
             if e.verdict == "keep" and not _good(e.runs):
                 bad.append(f"{e.id} kept without a clean run")
-            for name, run in e.runs.items():
-                if run.get("outcome") == "ok" and run.get("metric") is not None:
-                    count += 1
-                    if not _printed(runs / name / "run.log", facts.case.metric, float(str(run["metric"]))):
-                        bad.append(f"{name}: {run['metric']} is not in its output")
+        named = [item for e in campaign.experiments.values() for item in e.runs.items()]
+        for name, run in (*named, *campaign.confirming.items()):
+            if run.get("outcome") == "ok" and run.get("metric") is not None:
+                count += 1
+                if not _printed(runs / name / "run.log", facts.case.metric, float(str(run["metric"]))):
+                    bad.append(f"{name}: {run['metric']} is not in its output")
     return not bad, _few(bad) or f"{count} runs"
 
 
@@ -258,6 +259,7 @@ def nothing_lost_or_doubled(facts: Facts) -> Finding:
         return (False, "the journal is gone") if facts.before.journal else NO_CAMPAIGN
     bad = [] if _grew(facts) else ["what was in the journal is not there any more"]
     for campaign in facts.campaigns:
+        bad += campaign.broken
         bad += [f"{campaign.tag} begun {campaign.starts} times"] if campaign.starts != 1 else []
         names = list(campaign.experiments)
         bad += ["a gap in the numbers"] if names != [f"e{n:03d}" for n in range(len(names))] else []
