@@ -199,6 +199,10 @@ def test_print_gives_the_settings_and_names_the_file(tmp_path: Path) -> None:
     assert ".cursor/hooks.json" in done.stderr
 
 
+def test_help_is_given_without_a_campaign(tmp_path: Path) -> None:
+    assert "Usage:" in start(tmp_path, "--help").stdout
+
+
 def test_codex_gets_no_key_that_it_refuses() -> None:
     allowed = {
         "continue",

@@ -30,7 +30,7 @@ def pins(entry: Path) -> list[str]:
 
 def start(entry: Path, argv: list[str]) -> None:
     """Return when this Python can run the command line; otherwise replace the process by one that can."""
-    hook = argv[:1] == ["hook"] and "--print" not in argv
+    hook = argv[:1] == ["hook"] and not any(word.startswith("-") for word in argv)
     if hook and not _campaign_near():
         raise SystemExit(0)  # every tool call of every session comes by here: 0.03 s instead of 0.15 s
     _let_installed_packages_win()
