@@ -11,28 +11,36 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from real_runs import SEEDS, Run
-from real_variants import VARIANTS
+from real_variants import BASE, VARIANTS
 
-LATE = "base, late"  # the second recording of the unchanged code
-KINDS = {variant.name: variant.kind for variant in VARIANTS} | {LATE: "null"}
-EQUAL = tuple(name for name, kind in KINDS.items() if kind in ("base", "null"))
-OTHERS = tuple(name for name in KINDS if name not in EQUAL)
 
-Values = Mapping[str, Mapping[int, float]]  # variant -> seed -> val_bpb
+def row(variant: str, part: str) -> str:
+    """Name of a row of values; the late recording of a variant that has two is a row of its own."""
+    return f"{variant}, late" if part == "late" and variant in TWICE else variant
+
+
+TWICE = {variant.name for variant in VARIANTS if len(variant.parts) > 1}
+ROWS = {row(variant.name, part): (variant, part) for variant in VARIANTS for part in variant.parts}
+EQUAL = tuple(name for name, (variant, _) in ROWS.items() if variant.kind in ("base", "null"))
+LATE = row(BASE, "late")
+
+Values = Mapping[str, Mapping[int, float]]  # row -> seed -> val_bpb
 
 
 def table(runs: Iterable[Run]) -> dict[str, dict[int, float]]:
-    """The finite values on the seeds that every variant has run on."""
+    """The finite values of each row on the seeds that all rows have run on."""
     values: dict[str, dict[int, float]] = {}
     for run in runs:
         if run.val_bpb is not None and run.seed in SEEDS:
-            values.setdefault(name_of(run), {})[run.seed] = run.val_bpb
+            values.setdefault(row(run.variant, run.part), {})[run.seed] = run.val_bpb
     common = set.intersection(*(set(seeds) for seeds in values.values()))
     return {name: {seed: value[seed] for seed in sorted(common)} for name, value in values.items()}
 
 
-def name_of(run: Run) -> str:
-    return LATE if run.part == "late" else run.variant
+def equal_to(name: str, values: Values) -> list[str]:
+    """The other rows recorded in the same part whose code does what the unchanged code does."""
+    part = ROWS[name][1]
+    return [other for other in EQUAL if other in values and other != name and ROWS[other][1] == part]
 
 
 # --- truth ------------------------------------------------------------------------------------------
@@ -47,12 +55,11 @@ class Truth:
 
 
 def truths(values: Values) -> dict[str, Truth]:
-    """Paired by seed against the mean of all equal codes; a null edit's true gain is 0 by construction."""
-    equal = [name for name in EQUAL if name in values]
+    """Paired by seed with the mean of the equal codes; a null edit's true gain is 0 by construction."""
     found = {}
     for name, own in values.items():
-        others = [other for other in equal if other != name]
-        differences = [fmean(values[other][seed] for other in others) - own[seed] for seed in own]
+        equal = equal_to(name, values)
+        differences = [fmean(values[other][seed] for other in equal) - own[seed] for seed in own]
         found[name] = Truth(fmean(differences), stdev(differences) / math.sqrt(len(differences)))
     return found
 
@@ -66,22 +73,27 @@ def sigma(values: Values, names: Iterable[str]) -> float:
 
 
 def residuals(values: Values) -> dict[tuple[str, int], float]:
-    """What neither the variant nor the seed explains: additive two-way model, freed of its lost degrees."""
+    """What neither row nor seed explains: additive two-way model, stretched for the degrees it takes."""
     seeds = list(next(iter(values.values())))
-    by_variant = {name: fmean(own.values()) for name, own in values.items()}
+    by_row = {name: fmean(own.values()) for name, own in values.items()}
     by_seed = {seed: fmean(own[seed] for own in values.values()) for seed in seeds}
-    grand = fmean(by_variant.values())
-    rows, columns = len(values), len(seeds)
-    stretch = math.sqrt(rows * columns / ((rows - 1) * (columns - 1)))
+    grand = fmean(by_row.values())
+    stretch = math.sqrt(len(values) * len(seeds) / ((len(values) - 1) * (len(seeds) - 1)))
     return {
-        (name, seed): stretch * (own[seed] - by_variant[name] - by_seed[seed] + grand)
+        (name, seed): stretch * (own[seed] - by_row[name] - by_seed[seed] + grand)
         for name, own in values.items()
         for seed in seeds
     }
 
 
+def seed_taken_out(values: Values, names: Sequence[str]) -> float:
+    """Standard deviation of what is left of a run when its seed's share is known."""
+    left = residuals({name: values[name] for name in names})
+    return math.sqrt(fmean(x * x for x in left.values()))
+
+
 def standardised(values: Values) -> list[float]:
-    """Each run's distance from its variant's mean, in standard deviations of its variant."""
+    """Each run's distance from its row's mean, in standard deviations of its row."""
     groups = [list(own.values()) for own in values.values()]
     return [(x - fmean(group)) / stdev(group) for group in groups for x in group]
 

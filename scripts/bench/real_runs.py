@@ -3,7 +3,7 @@
 Each run is the smoke preset: 10 CPU seconds on one thread. One JSON object a line; what is recorded is
 skipped, so that the command can be stopped and typed again. Needs the packages that train.py needs; a core
 of its own (`taskset -c 1`) makes it quicker, not better. Variants take turns within a seed, in another order
-for each seed, so that a change of the machine meets all; the unchanged code is recorded once more at the end.
+for each seed, so that a change of the machine meets all. A late part follows with the unchanged code again.
 
     python scripts/bench/real_runs.py --record
     python scripts/bench/real_runs.py --record --variants base,depth-1 --seeds 1,2 --out pilot.jsonl
@@ -45,7 +45,7 @@ class Run:
 
     variant: str
     seed: int
-    part: str  # main, or late: the unchanged code again, after everything else
+    part: str  # main or late: two recordings one after the other
     val_bpb: float | None
     steps: int | None
     seconds: float  # wall clock of the whole process
@@ -82,14 +82,16 @@ Planned = tuple[str, int, str]  # variant, seed, part
 
 
 def plan() -> Iterator[Planned]:
-    """The order of the runs: seeds outside, variants inside, each seed with an order of its own."""
+    """The order of the runs: part and seed outside, variants inside, each seed with an order of its own."""
     more = list(MORE_SEEDS)
-    for turn, seed in enumerate(SEEDS):
-        share = more[turn * len(more) // len(SEEDS) : (turn + 1) * len(more) // len(SEEDS)]
-        todo = [(v.name, seed, "main") for v in VARIANTS] + [(BASE, extra, "main") for extra in share]
-        random.Random(seed).shuffle(todo)
-        yield from todo
-    yield from ((BASE, seed, "late") for seed in SEEDS)
+    for part in ("main", "late"):
+        for turn, seed in enumerate(SEEDS):
+            todo = [(variant.name, seed, part) for variant in VARIANTS if part in variant.parts]
+            if part == "main":
+                share = more[turn * len(more) // len(SEEDS) : (turn + 1) * len(more) // len(SEEDS)]
+                todo += [(BASE, extra, part) for extra in share]
+            random.Random(seed).shuffle(todo)
+            yield from todo
 
 
 def chosen(variants: str, seeds: str | None) -> Iterator[Planned]:

@@ -20,6 +20,7 @@ class Variant:
     kind: str  # base | null | gain | harm: what it was chosen for
     why: str
     edits: tuple[tuple[str, str], ...] = ()
+    parts: tuple[str, ...] = ("main",)  # when it was recorded: main, late or both
 
     def apply(self, text: str) -> str:
         """The pinned train.py with the edits; raises ValueError when one does not fit exactly once."""
@@ -52,7 +53,7 @@ HEAD_LINE = "        self.head = nn.Linear(WIDTH, vocab_size, bias=False)\n"
 EMBEDDING_LINE = "        self.embedding = nn.Embedding(vocab_size, WIDTH)\n"
 
 VARIANTS = (
-    Variant(BASE, "base", "the unchanged code"),
+    Variant(BASE, "base", "the unchanged code", parts=("main", "late")),
     # Nothing changes.
     Variant(
         "null-rename",
@@ -69,6 +70,7 @@ VARIANTS = (
         "null",
         "the output matrix is registered first, so every weight starts from other draws",
         ((HEAD_LINE, ""), (EMBEDDING_LINE, HEAD_LINE + EMBEDDING_LINE)),
+        ("main", "late"),
     ),
     Variant(
         "null-rounding",
@@ -130,4 +132,23 @@ VARIANTS = (
     ),
     Variant("warm-down-short", "harm", "the learning rate falls late", constant("WARM_DOWN", "0.5", "0.1")),
     Variant("wide", "harm", "more channels, fewer steps", smoke("WIDTH", "64", "96")),
+    # Added when six seeds of the others had shown three gains only.
+    Variant(
+        "more-pairs", "gain", "twice the table of token pairs", smoke("PAIRS", "2**15", "2**16"), ("late",)
+    ),
+    Variant(
+        "more-rows",
+        "gain",
+        "fewer steps, each from half as many rows again",
+        (*smoke("STEP_ROWS", "8", "12"), *smoke("PASS_ROWS", "8", "12")),
+        ("late",),
+    ),
+    Variant("mlp-1", "gain", "a quarter of the hidden channels", constant("MLP_RATIO", "4", "1"), ("late",)),
+    Variant(
+        "one-small-block",
+        "gain",
+        "one block with half the hidden channels",
+        (*smoke("DEPTH", "2", "1"), *constant("MLP_RATIO", "4", "2")),
+        ("late",),
+    ),
 )
