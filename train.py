@@ -485,6 +485,7 @@ def main() -> None:
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU has only the words
         if "memory" not in str(error):
             raise
+        result = None
     if result is None:  # not in the handler: there, what the failed pass held would still be held
         rows = rows_that_fit(model)
         way_out = f"try PASS_ROWS = {rows}" if rows else "one row is too much, make the model smaller"
