@@ -97,15 +97,19 @@ def helper(entry: Path, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def use(place: Path, project: Path) -> None:
-    """All helps, and a campaign from its beginning to a verdict, called from where the skill is."""
+def ask_for_help(place: Path, project: Path) -> None:
+    """Every verb says how it is used."""
     entry = place / "autoresearch" / "scripts" / "autoresearch.py"
-    verbs = [
-        line.split()[0] for line in helper(entry, project, "--help").split("Commands:")[1].split("\n") if line
-    ]
+    listed = helper(entry, project, "--help").split("Commands:")[1].splitlines()
+    verbs = [line.split()[0] for line in listed if line.startswith("  ") and line[2:3].strip()]
     assert {"init", "baseline", "try", "wait", "status", "hook"} <= set(verbs)
     for verb in verbs:
         assert "Usage:" in helper(entry, project, verb, "--help")
+
+
+def use(place: Path, project: Path) -> None:
+    """A campaign from its beginning to a verdict, called from where the skill is."""
+    entry = place / "autoresearch" / "scripts" / "autoresearch.py"
     helper(entry, project, "init", "--tag", "t1", "--command", f"{sys.executable} train.py")
     helper(entry, project, "baseline", "--repeats", "1")
     text = (project / "train.py").read_text()
@@ -142,6 +146,7 @@ def test_four_agents_at_once_can_use_what_npx_installs(
     assert len(places) == 2
     for place in sorted(places):
         assert sorted(path.name for path in place.iterdir()) == list(SKILLS)
+        ask_for_help(place, training)
         use(place, training)
         afresh(training)
 
