@@ -19,9 +19,13 @@ from lab.runners.environment import project_environment, resolve_argv
 from lab.steps import step
 
 
-def start(lab: Lab, experiment: Experiment, seed: int | None) -> bool:
-    """Journal that a run starts, then start it; False when the campaign is stopped."""
-    return _start(lab, experiment, experiment, seed, {})
+def start(lab: Lab, experiment: Experiment, seed: int | None, beside: str = "") -> bool:
+    """Journal that a run starts, then start it; False when the campaign is stopped.
+
+    `beside` names the run that measured something else: this one finds out whose doing that is.
+    """
+    words: dict[str, object] = {"role": "probe", "side": beside} if beside else {}
+    return _start(lab, experiment, experiment, seed, words)
 
 
 def start_confirming(

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import confirm
+from lab import caution, confirm
 from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
 from lab.decide import Decision, Facts, decide
 from lab.errors import LabError
 from lab.launch import prepare, start, submit
-from lab.model import BASELINE, Experiment, Run, State
+from lab.model import BASELINE, INCOMPARABLE, Experiment, Run, State
 from lab.propose import BASELINE_REPEATS, commit_message
 from lab.redact import one_line
 from lab.settle import catch_up, give_verdict, peak, value_of
@@ -95,6 +95,9 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
     if failed:
         give_verdict(lab, experiment, "crash", _crash_reason(failed))
         return True
+    asked = caution.look(lab, experiment)
+    if asked is not None:
+        return asked
     if experiment.id == BASELINE:
         if len(experiment.good_runs) >= experiment.repeats:
             give_verdict(lab, experiment, "keep", _baseline_reason(lab.state, experiment))
@@ -108,7 +111,7 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
             return True
         if experiment.good_runs:
             decision = _decide(lab, experiment)
-            if decision.action != "repeat":
+            if decision.action != "repeat" and not caution.second_look(lab, experiment, decision):
                 give_verdict(lab, experiment, decision.action, decision.reason, decision)
                 return True
             incumbent, seed = lab.state.get(lab.state.incumbent_id), lab.seed(len(experiment.good_runs))
@@ -156,16 +159,22 @@ def _collect(lab: Lab, experiment: Experiment, run: Run) -> bool:
         )
     digest = result.get("digest") or {}
     fields = {name: result.get(name) for name in ("metric", "seconds", "memory_gb", "exit_code")}
+    facts, outcome, detail = result.get("facts") or {}, result["outcome"], result.get("detail") or ""
+    kind = digest.get("kind") or result.get("problem")
+    apart = caution.apart(lab, experiment, run, facts) if outcome == "ok" and not kind else ""
+    if apart:
+        outcome, kind, detail = INCOMPARABLE, INCOMPARABLE, apart
     _end(
         lab,
         experiment,
         run,
-        outcome=result["outcome"],
-        kind=digest.get("kind") or result.get("problem"),
-        detail=result.get("detail") or "",
+        outcome=outcome,
+        kind=kind,
+        detail=detail,
         line=digest.get("line") or "",
         where=digest.get("where"),
         values=result.get("values") or {},
+        facts=facts,
         **fields,
     )
     return True

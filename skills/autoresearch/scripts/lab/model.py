@@ -19,8 +19,10 @@ MEMORIES = "memories"  # beside it: what people and the tool write down, never p
 BASELINE = "e000"
 VERDICTS = ("keep", "discard", "crash")
 HOST_TROUBLE = ("infra", "interrupted")  # the machine's fault: repeated, never evidence
+# A run that measured something else, by the fingerprints it printed; never evidence.
+INCOMPARABLE = "incomparable"
 # A kill from outside may be anybody's doing: repeated once, and at the second time it is the candidate's.
-NOT_EVIDENCE = (*HOST_TROUBLE, "killed", "cancelled")
+NOT_EVIDENCE = (*HOST_TROUBLE, "killed", "cancelled", INCOMPARABLE, "contended")
 KILLS_ALLOWED = 1
 # Three host failures in a row mean a broken machine: a fourth attempt would only burn the night.
 HOST_FAILURES_ALLOWED = 3
@@ -52,8 +54,8 @@ class Run:
     exit_code: int | None = None
     values: dict[str, float] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)  # fingerprints the run printed, see guards.FACTS
-    role: str = ""  # "confirm": a run of a confirmation, which no decision ever sees
-    side: str = ""  # of a confirmation's run: the experiment it is a run of
+    role: str = ""  # "confirm": of a confirmation, seen by no decision; "probe": beside a run that differs
+    side: str = ""  # of a confirmation's run: the experiment it is a run of; of a probe: the run beside it
     pair: int | None = None  # of a confirmation's run: the pair it belongs to, from 1
 
     @property
@@ -109,6 +111,7 @@ class Experiment:
     p: float | None = None
     interval: list[float] | None = None
     against: str = ""  # the incumbent's id at the verdict
+    flags: list[str] = field(default_factory=list)  # what to look at before the number is believed
     settled: bool = False  # branch, note, working tree and results.tsv follow the verdict
 
     @property
@@ -127,6 +130,8 @@ class Experiment:
         runs = [run for run in self.runs if run.commit == self.commit]
         killed = [run for run in runs if run.outcome == "killed"]
         failed = [run for run in runs if run.failed] + killed[KILLS_ALLOWED:]
+        if self.verdict == "crash":
+            failed += [run for run in runs if run.outcome == INCOMPARABLE]
         return failed[0] if failed else None
 
     @property
@@ -316,7 +321,7 @@ def _reopened(state: State, record: Record) -> None:
     experiment.repeats = int(str(record["repeats"]))
     experiment.host_failures = 0
     for run in experiment.runs:
-        if run.failed or run.outcome == "killed":
+        if run.failed or run.outcome in ("killed", INCOMPARABLE):
             run.outcome = "cancelled"  # the failure that the reopening sets aside
 
 
@@ -345,9 +350,23 @@ def _run_ended(state: State, record: Record) -> None:
     if isinstance(place, Confirmation):
         return
     experiment = place
-    if run.counts and experiment.verdict == "keep":  # the incumbent ran again beside a close candidate
-        numbers = [r.metric for r in experiment.good_runs if r.metric is not None]
+    if run.counts:
+        _mean_again(experiment)
+
+
+def _mean_again(experiment: Experiment) -> None:
+    """The incumbent's metric follows the runs that come to it, or go, after its verdict."""
+    numbers = [r.metric for r in experiment.good_runs if r.metric is not None]
+    if experiment.verdict == "keep" and numbers:
         experiment.metric = sum(numbers) / len(numbers)
+
+
+def _set_aside(state: State, record: Record) -> None:
+    """A run that another program slowed down is no evidence any more; it runs again."""
+    experiment = _experiment(state, record)
+    run = next(r for r in experiment.runs if r.id == record["run"])
+    run.outcome, run.detail = "contended", str(record["reason"])
+    _mean_again(experiment)
 
 
 def _verdict(state: State, record: Record) -> None:
@@ -408,6 +427,9 @@ def _resumed(state: State, record: Record) -> None:
     state.stopped = ""
     for place in state.places():
         place.host_failures = 0
+    for experiment in [*state.open(), *([state.incumbent] if state.incumbent else [])]:
+        for run in experiment.runs:  # whatever differed may have been put back: it runs again
+            run.outcome = "cancelled" if run.outcome == INCOMPARABLE else run.outcome
 
 
 def _finished(state: State, record: Record) -> None:
@@ -421,6 +443,7 @@ CHANGES = {
     "reopened": _reopened,
     "run_started": _run_started,
     "run_ended": _run_ended,
+    "set_aside": _set_aside,
     "verdict": _verdict,
     "settled": _settled,
     "confirm_started": _confirm_started,

@@ -52,6 +52,7 @@ class Settings:
     confidence: float = 0.95
     min_effect: float | None = None
     max_runs: int = 3
+    throughput: float | None = None  # how much less work a repeat may do than its siblings; None: measured
     confirm_env: tuple[tuple[str, str], ...] = ()  # what makes the program score a split the loop never sees
     confirm_metric: str | None = None  # and the metric it then prints
     runner: str = "local"
@@ -167,6 +168,15 @@ def _confidence(node: yaml.Node, place: Place) -> float:
     value = _number(node, place)
     if not 0.5 <= value < 1:
         raise place.error(f"is {_shown(node)}", "write a share between 0.5 and 0.999, such as 0.95")
+    return value
+
+
+def _share(node: yaml.Node, place: Place) -> float | None:
+    if isinstance(node, yaml.ScalarNode) and node.value in ("auto", "off"):
+        return None if node.value == "auto" else 0.0
+    value = _number(node, place)
+    if not 0 < value < 1:
+        raise place.error(f"is {_shown(node)}", "write auto, off, or a share such as 0.05")
     return value
 
 
@@ -309,6 +319,7 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "decision.confidence": ("confidence", _confidence),
     "decision.min_effect": ("min_effect", _auto_number),
     "decision.max_runs": ("max_runs", _runs),
+    "decision.throughput": ("throughput", _share),
     "confirm.env": ("confirm_env", _environment),
     "confirm.metric": ("confirm_metric", _held_out),
     "runner.kind": ("runner", _one_of("local")),

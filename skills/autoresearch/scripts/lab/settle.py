@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 
-from lab import ideas, views
+from lab import guards, ideas, views
 from lab.atomic import sweep
 from lab.campaign import Lab
 from lab.decide import Decision
@@ -47,16 +47,20 @@ def give_verdict(
 ) -> None:
     """Journal the verdict; `catch_up` then lets branch, note, tree and views follow."""
     numbers = [value_of(run) for run in experiment.good_runs]
+    metric = sum(numbers) / len(numbers) if numbers and verdict != "crash" else None
+    gain, sigma = (decision.gain, decision.sigma) if decision else (None, None)
     extra: dict[str, object] = {}
+    if metric is not None:
+        extra["flags"] = guards.flags(lab.state, experiment, metric, lab.settings.goal, gain, sigma)
     if decision:
         interval = list(decision.interval) if decision.interval else None
-        extra = {"gain": decision.gain, "sigma": decision.sigma, "p": decision.p, "interval": interval}
+        extra |= {"gain": decision.gain, "sigma": decision.sigma, "p": decision.p, "interval": interval}
     lab.journal.append(
         "verdict",
         experiment=experiment.id,
         verdict=verdict,
         reason=reason,
-        metric=sum(numbers) / len(numbers) if numbers and verdict != "crash" else None,
+        metric=metric,
         memory_gb=peak(experiment),
         against=lab.state.incumbent_id,
         **extra,

@@ -70,6 +70,7 @@ def verdict_lines(state: State, e: Experiment, metric: str) -> list[str]:
     if state.incumbent and state.incumbent is not e:
         best = state.incumbent
         lines.append(f"incumbent: {best.id} {metric} {number(best.metric)} ({best.commit[:7]})")
+    lines += [f"look twice: {flag}" for flag in e.flags]
     if e.left_out:
         lines.append(f"not part of it: {', '.join(e.left_out)} (changed in the working tree, outside edit:)")
     return lines
@@ -104,6 +105,7 @@ def experiment_json(state: State, e: Experiment) -> Record:
         "added": e.added,
         "removed": e.removed,
         "gain": e.gain,
+        "flags": e.flags,
         "crash": crash and {"kind": crash.kind, "line": crash.line, "where": crash.where},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lab import digest, proof, settle, views
+from lab import digest, guards, proof, settle, views
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
 from lab.model import Record
@@ -51,7 +51,7 @@ def facts(lab: Lab) -> Record:
         "finished": state.finished or None,
         "budget_spent": lab.budget_spent() or None,
         **digest.known(lab),
-        "notices": lab.notices,
+        "notices": [*lab.notices, *guards.warnings(state)],
         "next": next_step(lab),
     }
 
