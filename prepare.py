@@ -30,6 +30,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
 import ctypes
+import errno
 import hashlib
 import http.client
 import importlib.util
@@ -39,6 +40,7 @@ import platform
 import re
 import shutil
 import struct
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -286,6 +288,7 @@ HUB_TRIES = 6              # requests in a row that bring no byte, before giving
 HUB_PATIENCE = 1.0         # seconds before the second try, twice as many before each further one
 HUB_LONGEST = 60.0         # seconds between two tries at most
 HUB_TIMEOUT = 30.0         # seconds without a byte
+HUB_SPACE = 4e9            # bytes that must be free besides, where whole files are fetched
 SHARD_BYTES = 250e6        # text in one shard of climbmix
 SPLIT_BY_HASH = 50e6       # bytes; up to here one file is split like a local corpus, above it by file
 STORIES = ("roneneldan/TinyStories", "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64")
@@ -457,6 +460,8 @@ def download(url: str, target: IO[bytes], path: Path) -> str | None:
             elif error.code not in (408, 429) and error.code < 500:
                 raise Refused(f"{url}: {reason}; is HF_ENDPOINT a mirror that has it?") from None
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise Refused(f"no room for {path}: make some or set AUTORESEARCH_DATA") from None
             reason = str(getattr(error, "reason", "") or error) or type(error).__name__
         fruitless = 0 if target.tell() > have else fruitless + 1
         if fruitless >= HUB_TRIES:
@@ -678,8 +683,10 @@ def prepare(settings: Settings) -> Path:
     if (folder / "meta.json").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder.parent).free < FREE_SPACE:
-        raise Refused(f"less than {FREE_SPACE / 1e6:.0f} MB free in {folder.parent}; set AUTORESEARCH_DATA")
+    whole_files = settings.corpus in HUB_CORPORA and settings.preset.hub_bytes > SPLIT_BY_HASH
+    needed = FREE_SPACE + whole_files * HUB_SPACE
+    if shutil.disk_usage(folder.parent).free < needed:
+        raise Refused(f"less than {needed / 1e6:.0f} MB free in {folder.parent}; set AUTORESEARCH_DATA")
     remove_leftovers(folder.parent)
     say(f"preparing {settings.corpus} for preset {settings.preset.name} in {folder} (once)")
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
@@ -849,6 +856,8 @@ def open_data(settings: Settings) -> Data:
     """Prepare when needed, then refuse data that are not what was prepared."""
     global _imported_at
     start = cpu_seconds()
+    if not (data_folder(settings) / "meta.json").exists() and "torch" in sys.modules:
+        prepare_elsewhere(settings)
     folder = prepare(settings)
     _imported_at += cpu_seconds() - start  # making the data is not train.py's set-up
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -860,6 +869,15 @@ def open_data(settings: Settings) -> Data:
     _scored_files.update(os.path.realpath(folder / f"{side}.npy") for side in ("val", "heldout"))
     _train_files.add(os.path.realpath(folder / "train.npy"))
     return Data(folder, meta)
+
+
+def prepare_elsewhere(settings: Settings) -> None:
+    """In a process of its own: 500 MB of making the data are not this run's peak memory."""
+    if settings == read_settings():
+        found = {"AUTORESEARCH_DEVICE": settings.device, "AUTORESEARCH_PRESET": settings.preset.name}
+        done = subprocess.run([sys.executable, str(Path(__file__))], env={**os.environ, **found})
+        if done.returncode:
+            raise SystemExit(done.returncode)  # it has said why
 
 
 # ---------------------------------------------------------------------------

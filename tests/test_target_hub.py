@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import hashlib
 import random
 import re
@@ -169,6 +170,18 @@ def test_no_network_is_one_line_with_the_way_out(tmp_path: Path, monkeypatch: py
             prepare.fetch(a_file(), tmp_path)
     assert re.search(r"refused.*AUTORESEARCH_CORPUS=pystdlib.*HF_ENDPOINT", str(ended.value))
     assert "\n" not in str(ended.value)
+
+
+def test_a_full_disk_is_no_trouble_of_the_network(
+    hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepare, "receive", full)
+    with pytest.raises(SystemExit, match=r"no room for .*AUTORESEARCH_DATA"):
+        prepare.fetch(a_file(), tmp_path)
+    assert len(hub.asked) == 1
 
 
 def test_a_file_that_is_not_there_is_not_asked_for_again(hub: type[Hub], tmp_path: Path) -> None:

@@ -278,6 +278,25 @@ def test_what_does_not_compile_runs_as_it_is(prepared: Any, edited: Any, tmp_pat
 
 
 @pytest.mark.slow
+def test_making_the_data_is_not_the_runs_memory(small_corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    settings = settings_for(AUTORESEARCH_CORPUS=f"text:{small_corpus}", AUTORESEARCH_DATA=str(tmp_path))
+    first, second = (train(settings, AUTORESEARCH_BUDGET="steps:1") for _ in range(2))
+    assert "preparing" in first.stdout and "preparing" not in second.stdout
+    peaks = [float(summary(run)["peak_vram_mb"]) for run in (first, second)]
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.03)
+
+
+@pytest.mark.slow
+def test_a_reason_not_to_prepare_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    settings = settings_for(AUTORESEARCH_CORPUS=f"text:{tmp_path / 'empty'}", AUTORESEARCH_DATA=str(tmp_path))
+    done = train(settings, AUTORESEARCH_BUDGET="steps:1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("FAIL: corpus text:") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
 def test_a_budget_of_flops_is_kept_by_a_real_run(prepared: Any) -> None:
     found = summary(train(prepared, AUTORESEARCH_BUDGET="flops:3e10"))
     assert float(found["total_gflops"]) == pytest.approx(30, rel=0.08)
