@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab import memory
@@ -25,6 +26,15 @@ LESSONS = 7
 AXES = ("step", "tokens", "progress", "seconds", "epoch", "x")
 LOSSES = ("loss", "train_loss", "val_loss", "y")
 PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the page said, the files there are now (the page first), and what was left out and why."""
+
+    told: Story
+    paths: tuple[Path, ...]
+    missing: tuple[str, ...]
 
 
 def story(lab: Lab, next_step: str) -> Story:
@@ -73,8 +83,8 @@ def _short(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def write(lab: Lab, next_step: str = "") -> tuple[list[Path], list[str]]:
-    """Write the page and its twins; return their paths, and what was left out and why."""
+def write(lab: Lab, next_step: str = "") -> Written:
+    """Write the page and its twins."""
     from lab.report.page import Page
     from lab.report.page import wanted as wanted_rows
     from lab.report.picture import pictures
@@ -92,13 +102,14 @@ def write(lab: Lab, next_step: str = "") -> tuple[list[Path], list[str]]:
         "progress.svg": page.picture(),
     }
     made = pictures(told)
-    missing = [] if made is not None else ["progress.png and card.png: matplotlib is not installed here"]
+    missing = () if made is not None else ("progress.png and card.png: matplotlib is not installed here",)
     folder = lab.home / "report"
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in {**files, **(made or {})}.items():
         if content:
             write_atomic(folder / name, content, durable=False)
-    return [folder / name for name, content in {**files, **(made or {})}.items() if content], missing
+    paths = tuple(folder / name for name, content in {**files, **(made or {})}.items() if content)
+    return Written(told, paths, missing)
 
 
 # -- looked up beside the state ------------------------------------------------------------------------

@@ -20,18 +20,18 @@ def report(obj: Context, show: bool) -> None:
 
     lab = Lab.find(obj.folder)
     lab.read()
-    paths, missing = morning.write(lab, next_step(lab))
-    told = morning.story(lab, next_step(lab))
-    lines = [told.title, f"page: {paths[0]}", f"beside it: {', '.join(path.name for path in paths[1:])}"]
+    made = morning.write(lab, next_step(lab))
+    page, *others = made.paths
     obj.say(
-        [*lines, *(f"not written: {what}" for what in missing), *(f"note: {n}" for n in lab.notices)],
-        {"title": told.title, "page": str(paths[0]), "files": [str(path) for path in paths],
-         "not_written": missing, "notices": lab.notices},
+        [made.told.title, f"page: {page}", f"beside it: {', '.join(path.name for path in others)}",
+         *(f"not written: {what}" for what in made.missing), *(f"note: {n}" for n in lab.notices)],
+        {"title": made.told.title, "page": str(page), "files": [str(path) for path in made.paths],
+         "not_written": made.missing, "notices": lab.notices},
     )  # fmt: skip
     if show:
         import webbrowser
 
-        webbrowser.open(paths[0].as_uri())
+        webbrowser.open(page.as_uri())
 
 
 @verb()

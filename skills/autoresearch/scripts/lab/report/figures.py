@@ -1,12 +1,30 @@
-"""Numbers and times as a person reads them: with the digits the noise allows, and no more."""
+"""Numbers, times and texts as a person reads them: the digits the noise allows, one clean bounded line."""
 
 from __future__ import annotations
 
 import datetime
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
+from lab.redact import one_line
+from lab.views import flat
+
+LONGEST = 400  # characters of any text on one line
 MINUS = "\u2212"  # as wide as a plus, so that columns of changes line up
+
+
+@lru_cache(maxsize=1 << 16)
+def _line(text: str) -> str:
+    """A text cleaned once: it stands in the table, the details and both twins of the page."""
+    # Cut before it is cleaned: some texts are 10 KB long, and cleaning looks at every letter.
+    return one_line(flat(text[: 8 * LONGEST]), LONGEST)
+
+
+def said(text: str, limit: int) -> str:
+    """A person's, an agent's or a program's text on one line of at most `limit` characters."""
+    found = _line(text)
+    return found if len(found) <= limit else found[: limit - 1].rstrip() + "…"
 
 
 @dataclass(frozen=True)

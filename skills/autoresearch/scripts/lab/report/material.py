@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lab.model import BASELINE, Experiment, Run, State
-from lab.redact import one_line
-from lab.report.figures import Figures, between, figures
+from lab.report.figures import Figures, between, figures, said
 from lab.report.shown import Evidence, Proof, proofs, weigh
 from lab.settings import Settings
-from lab.views import flat
 
 LIKELY = 0.7  # P(better) from which on a discard is a near miss
 SILENT_BUDGETS = 2  # without a new experiment: after so many budgets of a run the agent counts as silent ...
@@ -61,8 +59,7 @@ class Row:
 
     def words(self, limit: int) -> str:
         """The hypothesis on one line."""
-        # Cut before it is cleaned: thousands of rows, some of them 10 KB long, are looked at a letter at a time.
-        return one_line(flat(self.e.hypothesis[: 8 * limit]), limit) or "(no words)"
+        return said(self.e.hypothesis, limit) or "(no words)"
 
     @property
     def seconds(self) -> float:

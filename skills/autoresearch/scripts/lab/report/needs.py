@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab.model import BASELINE
-from lab.redact import one_line
-from lab.report.figures import plural, span
+from lab.report.figures import plural, said, span
 from lab.report.material import Material
 
 AT_MOST = 5
@@ -41,14 +40,14 @@ def _no_baseline(m: Material) -> Need | None:
     if first is None:
         return Need("nothing was measured yet", "baseline")
     if first.e.verdict == "crash":
-        return Need(f"the baseline crashed: {one_line(first.e.reason, 120)}", f"show {BASELINE}")
+        return Need(f"the baseline crashed: {said(first.e.reason, 120)}", f"show {BASELINE}")
     return None
 
 
 def _stopped(m: Material) -> Need | None:
     if not m.state.stopped or m.finished:
         return None
-    return Need(f"stopped: {one_line(m.state.stopped, 160)}; go on, or end it with `finish`", "resume")
+    return Need(f"stopped: {said(m.state.stopped, 160)}; go on, or end it with `finish`", "resume")
 
 
 def _disk(m: Material) -> Need | None:

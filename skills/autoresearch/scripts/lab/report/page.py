@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,18 +18,17 @@ import jinja2  # 0.05 s: only `report` and `finish` pay for it
 from markupsafe import Markup, escape
 
 from lab.model import BASELINE
-from lab.redact import clean, one_line
+from lab.redact import clean
 from lab.report import plot
-from lab.report.figures import plural, span
+from lab.report.figures import plural, said, span
 from lab.report.material import Curve, Row
 from lab.report.story import Story
-from lab.views import flat
 
 FOLDER = Path(__file__).resolve().parent
-SMALL_BYTES, SMALL_COUNT = 285_000, 500  # the page of a night; the promise is 300 KB
-LARGE_BYTES = 1_900_000  # the page of months; the promise is 2 MB
+LEAST_ROOM, ROW_ROOM, MOST_ROOM = 285_000, 380, 1_850_000  # bytes: a page, each of its rows, any page
 LEAST_BYTES = 30_000  # of details, whatever the rest takes
 MANY_ROWS = 1000
+DETAILS_AT_MOST = 400
 DIFF_LINES, DIFF_BYTES = 60, 3_500
 TOP = 8
 PATH_AT_MOST = 40
@@ -72,7 +72,8 @@ class Page:
             "narrow": self._progress(plot.NARROW),
         }
         bare = len(style) + len(script) + sum(len(part.encode()) for part in parts.values()) + 22_000
-        self._fill(max(LEAST_BYTES, (SMALL_BYTES if len(m.rows) <= SMALL_COUNT else LARGE_BYTES) - bare))
+        room = min(MOST_ROOM, max(LEAST_ROOM, ROW_ROOM * len(m.rows)))
+        self._fill(max(LEAST_BYTES, room - bare))
         return self.environment.get_template("page.html").render(
             s=story, m=m, f=m.figures, page=self, style=Markup(style), script=Markup(script),
             script_hash=_digest(script), reach=self._reach, top=TOP, baseline_id=BASELINE, **parts,
@@ -141,7 +142,7 @@ class Page:
 
     def _fill(self, room: int) -> None:
         """Make the details of as many experiments as there is room for, the most wanted first."""
-        for row in wanted(self.story):
+        for row in itertools.islice(wanted(self.story), DETAILS_AT_MOST):
             made = self._detail(row)
             size = len(made.encode())
             if size <= room:
@@ -161,7 +162,7 @@ class Page:
                 v=row.evidence,
                 curve=curve,
                 diff=diff_lines(story.m.beside.diffs.get(row.id, "")),
-                words=words,
+                words=said,
                 marks=MARKS,
                 page=self,
             )  # fmt: skip
@@ -241,11 +242,6 @@ def chance(p: float | None) -> str:
     if p is None:
         return ""
     return "0.99+" if p > 0.99 else "0.01−" if p < 0.01 else f"{p:.2f}"
-
-
-def words(text: str, limit: int) -> str:
-    """A person's or an agent's text on one bounded line."""
-    return one_line(flat(text[: 8 * limit]), limit)
 
 
 def diff_lines(text: str) -> list[Line]:

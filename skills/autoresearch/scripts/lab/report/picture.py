@@ -20,7 +20,6 @@ def pictures(s: Story) -> dict[str, bytes] | None:
         return {}
     try:
         import matplotlib  # 0.3 s, and seldom there
-
         from matplotlib.figure import Figure
     except ImportError:
         return None

@@ -173,9 +173,12 @@ def _band(f: Frame, m: Material, last: int) -> list[str]:
     steps = _best_after(m)
     ends = [number for number, _ in steps[1:]] + [last + 0.5]
     boxes, known = [], m.beside.sigma
+    told = sorted(sigmas.items(), reverse=True)
     for (number, value), end in zip(steps, ends, strict=True):
-        here = [s for n, s in sigmas.items() if number < n <= end]
-        sigma = here[-1] if here else known
+        here = None
+        while told and told[-1][0] <= end:
+            here = told.pop()[1]
+        sigma = here if here is not None else known
         if sigma:
             top, bottom = f.y(value + BAND_SIGMAS * sigma), f.y(value - BAND_SIGMAS * sigma)
             boxes.append(f"M{f.x(number):.1f} {top:.1f}H{f.x(end):.1f}V{bottom:.1f}H{f.x(number):.1f}z")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.model import Confirmation, Experiment, State
-from lab.redact import one_line
+from lab.report.figures import said
 
 CLEAR, WITHIN, UNKNOWN = "clear", "within noise", "not measured"
 
@@ -93,7 +93,7 @@ def _proof(c: Confirmation) -> Proof:
 def flags_of(e: Experiment) -> tuple[str, ...]:
     """What the guards doubt about an experiment."""
     flags = getattr(e, "flags", None)
-    return tuple(one_line(str(flag), 200) for flag in flags) if isinstance(flags, (list, tuple)) else ()
+    return tuple(said(str(flag), 200) for flag in flags) if isinstance(flags, (list, tuple)) else ()
 
 
 def _pair(interval: Sequence[float] | None) -> tuple[float | None, float | None]:

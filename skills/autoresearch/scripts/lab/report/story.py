@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lab.model import BASELINE
-from lab.redact import one_line
-from lab.report.shown import CLEAR, UNKNOWN, WITHIN
-from lab.report.figures import between, clock, percent, plural, span
+from lab.report.figures import between, clock, percent, plural, said, span
 from lab.report.material import Material, Note, Row
 from lab.report.needs import Need, needs
+from lab.report.shown import CLEAR, UNKNOWN, WITHIN
 from lab.report.trust import Check, checks
-from lab.views import flat
 
 NEAR_AT_MOST = 8
 MOSTLY = 0.5  # share of the summed gain: with so much of it clear one may say "most of it"
@@ -117,7 +115,7 @@ class Story:
         if m.finished:
             return f"finished {clock(m.state.finished or m.beside.now, m.state.started)}"
         if m.state.stopped:
-            return f"stopped: {one_line(m.state.stopped, 120)}"
+            return f"stopped: {said(m.state.stopped, 120)}"
         if m.state.confirming:
             return f"confirming {m.state.confirming.experiment} on fresh seeds"
         working = [run.id for _, run in m.state.at_work()]
@@ -189,7 +187,7 @@ class Story:
         if proof is None:
             return ()
         if proof.gain is None:
-            return (f"{proof.id}: {one_line(proof.reason, 200)}",)
+            return (f"{proof.id}: {said(proof.reason, 200)}",)
         return (f"On {plural(proof.pairs, 'fresh pair')} of seeds {proof.experiment} is {f.change(proof.gain)} against the "
                 f"baseline in {proof.metric} ({f.change(proof.low)} to {f.change(proof.high)}"
                 + (f", p {_small(proof.p)})." if proof.p is not None else ")."),)  # fmt: skip
@@ -354,12 +352,12 @@ class Story:
 
     def _failure(self, kind: str, rows: Sequence[Row], retries: dict[str, list[Row]]) -> Failure:
         run = rows[-1].e.fatal_run
-        line = one_line((run.line or run.detail) if run else rows[-1].e.reason, 160)
+        line = said((run.line or run.detail) if run else rows[-1].e.reason, 160)
         mended = [
             f"{row.id} → {again.id} {again.e.verdict}" for row in rows for again in retries.get(row.id, [])
         ]
         return Failure(kind, tuple(row.id for row in rows), CAUSES.get(kind, "it ended without a result"), line,
-                       one_line(run.where or "", 80) if run else "",
+                       said(run.where or "", 80) if run else "",
                        "tried again: " + ", ".join(mended[:4]) if mended else "left alone")  # fmt: skip
 
     @cached_property

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from lab import proof
 from lab.model import Record
-from lab.redact import one_line
+from lab.report.figures import said
 from lab.report.material import Row
 from lab.report.story import Story
-from lab.views import description, number
+from lab.views import number
 
 WAKE_LINES = 20
 LINE = 200  # characters of one line of `wake`
@@ -37,7 +37,7 @@ def wake(s: Story) -> list[str]:
     lines += [f"learned: {note.text}" for note in s.lessons[:2]]
     lines.append(s.outlook or "Next: nothing")
     lines.append(f"page: {s.m.beside.pages[0]}" if s.m.beside.pages else "page: none yet, `report` makes it")
-    return [one_line(line, LINE) for line in lines[:WAKE_LINES]]
+    return [said(line, LINE) for line in lines[:WAKE_LINES]]
 
 
 def _took(s: Story) -> str:
@@ -116,7 +116,7 @@ def _md(text: str) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return lines + ["| " + " | ".join(_md(one_line(cell, 400)) for cell in row) + " |" for row in rows]
+    return lines + ["| " + " | ".join(_md(" ".join(cell.split())) for cell in row) + " |" for row in rows]
 
 
 def _rows(s: Story, rows: Sequence[Row]) -> list[str]:
@@ -134,7 +134,7 @@ def _everything(s: Story) -> list[str]:
     return _table(("id", "verdict", s.m.settings.metric, "gain", "commit", "hypothesis", "reason"), [
         (row.id, row.e.verdict or row.e.status, number(row.e.metric),
          "" if row.evidence.gain is None else f"{row.evidence.gain:+.6f}", row.e.commit[:7],
-         description(row.e.hypothesis[:2000]), description(row.e.reason[:2000]))
+         row.words(300), said(row.e.reason, 300))
         for row in s.m.rows
     ])  # fmt: skip
 
@@ -197,5 +197,5 @@ def _row(row: Row) -> Record:
         "flags": list(v.flags), "runs": [[run.seed, run.metric if run.counts else None] for run in e.runs],
         "seconds": round(row.seconds, 1), "memory_gb": e.memory_gb, "added": e.added, "removed": e.removed,
         "commit": e.commit, "against": e.against, "hypothesis": row.words(300),
-        "expect": one_line(e.expect[:2000], 200), "reason": one_line(e.reason[:2000], 300),
+        "expect": said(e.expect, 200), "reason": said(e.reason, 300),
     }  # fmt: skip
