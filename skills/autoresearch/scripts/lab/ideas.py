@@ -35,7 +35,7 @@ class Taken:
 def agenda(root: Path) -> list[Idea]:
     """The ideas on the agenda, in its order; [] when there is none or it cannot be read as text."""
     try:
-        return parsed(notes.read(notes.inside(root, AGENDA)))
+        return parsed(notes.read(_path(root)))
     except LabError:
         return []
 
@@ -69,7 +69,7 @@ def judge(lab: Lab, identity: str, wishes: Mapping[str, object]) -> Idea:
 def take(lab: Lab, path: Path, source: str = "inbox") -> Taken:
     """Take the open items of a note over into the agenda, and mark them where they stand."""
     real = Path(os.path.realpath(path))
-    if real == notes.inside(lab.root, AGENDA):
+    if real == _path(lab.root):
         return Taken()
     origin = _origin(lab.root, real)
     found = _open_items(real)
@@ -164,13 +164,17 @@ def _with_outcomes(idea: Idea, tested: Sequence[Experiment], tag: str) -> Idea:
 # -- files -------------------------------------------------------------------------------------------------
 
 
+def _path(root: Path) -> Path:
+    return notes.memory_file(root, Path(AGENDA).name)
+
+
 def _written(lab: Lab) -> list[Idea]:
-    return parsed(notes.read(notes.inside(lab.root, AGENDA)))
+    return parsed(notes.read(_path(lab.root)))
 
 
 def _change(lab: Lab, make: Callable[[bytes], bytes]) -> list[Idea]:
     """Change the agenda, in which every idea then has its mark, and return its ideas."""
-    path = notes.inside(lab.root, AGENDA)
+    path = _path(lab.root)
     notes.change(path, lambda data: make(adopted(data)))
     return parsed(notes.read(path))
 

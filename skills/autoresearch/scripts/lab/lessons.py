@@ -59,7 +59,7 @@ def remember(lab: Lab, lesson: Lesson) -> tuple[Entry, bool, list[str]]:
     with lab.noting("remember"):
         before = entries(lab.root)
         old = {word: find(before, identity) for word, identity in _older(lesson).items()}
-        path = notes.inside(lab.root / MEMORIES, name)
+        path = notes.memory_file(lab.root, name)
         notes.change(path, lambda data: _with_block(data, f"{head}\n", block, f"{MEMORIES}/{name}"))
         step("remember.appended")
         after = entries(lab.root)
@@ -158,7 +158,7 @@ def _set_state(root: Path, entry: Entry, word: str, by: str) -> None:
         front = b"".join(lines[:end]).rstrip(b"\r\n")
         return front + notes.ending(data) + said + (data[len(front) :] or notes.ending(data))
 
-    notes.change(notes.inside(root, entry.file), changed)
+    notes.change(notes.memory_file(root, entry.file.removeprefix(f"{MEMORIES}/")), changed)
 
 
 def _end_of(lines: Sequence[str], start: int) -> int:

@@ -12,8 +12,8 @@ _WORD = re.compile(
     r"|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
     r"|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
 )
-_COMPOUND = re.compile(r"[^\W_]+(?:[-_][^\W_]+)+")
-_ENDINGS = ("ing", "ed", "es", "s", "e")
+_COMPOUND = re.compile(r"(?<![^\W_])[^\W_]+(?:[-_][^\W_]+)+")
+_ENDINGS = ("ing", "ed", "e")
 _SHORTEST_STEM = 3
 _LONGEST_TEXT = 20_000  # a query or an entry beyond this is cut: nobody looks for its end
 
@@ -52,7 +52,9 @@ def words(text: str) -> list[str]:
 
 
 def stem(word: str) -> str:
-    """The word without its most common English ending: raise, raises and raising are one."""
+    """The word without its most common English endings: raise, raises and raising are one."""
+    if word.endswith("s") and not word.endswith("ss") and len(word) > _SHORTEST_STEM:
+        word = word[:-1]
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
             return word[: -len(ending)]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lab.atomic import TEMPORARY, sweep, sync_folder, write_atomic
 from lab.errors import BUSY, LabError
+from lab.model import MEMORIES
 from lab.steps import step
 
 MAX_BYTES = 4_000_000
@@ -27,6 +28,11 @@ def inside(root: Path, name: str) -> Path:
     if not real.is_relative_to(os.path.realpath(root)):
         raise LabError(f"{name} leads out of {root} (to {real})", "put a real folder or file there")
     return real
+
+
+def memory_file(root: Path, name: str) -> Path:
+    """The real path of a file of memories/; neither that folder nor the file can lie elsewhere."""
+    return inside(inside(root, MEMORIES), name)
 
 
 def read(path: Path) -> bytes:
