@@ -243,7 +243,7 @@ def test_a_candidate_that_does_less_work_than_the_incumbent_is_not_disturbed(wor
     slow(world, "e001.1", "e001.2")
     world.edit("LR = 1.00", "LR = 0.50")
     tried = world.ok("try", "slower and better")
-    assert (tried["verdict"], [run["outcome"] for run in tried["runs"]]) == ("keep", ["ok"])
+    assert tried["verdict"] == "keep" and {run["outcome"] for run in tried["runs"]} == {"ok"}
 
 
 def test_work_is_compared_only_where_every_run_prints_it() -> None:
@@ -256,17 +256,17 @@ def test_work_is_compared_only_where_every_run_prints_it() -> None:
 
 def test_the_margin_follows_the_campaigns_own_spread() -> None:
     quiet = [an_experiment("e000", *(a_run(n, 1000 + n % 2) for n in range(1, 7)))]
-    loud = [an_experiment("e000", *(a_run(n, 100 + 5 * (n % 3)) for n in range(1, 7)))]
+    loud = [an_experiment("e000", *(a_run(n, 1000 + 15 * (n % 3)) for n in range(1, 7)))]
     wild = [an_experiment("e000", *(a_run(n, 100 * n) for n in range(1, 7)))]
     assert guards.usual_margin(quiet) == guards.MARGIN_LEAST
-    assert guards.MARGIN_LEAST < guards.usual_margin(loud) < guards.MARGIN_MOST
-    assert guards.usual_margin(wild) == guards.MARGIN_MOST
+    assert guards.MARGIN_LEAST < guards.usual_margin(loud) < guards.MARGIN
+    assert guards.usual_margin(wild) == guards.MARGIN
     assert guards.usual_margin([an_experiment("e000", a_run(1, 100), a_run(2, 50))]) == guards.MARGIN
 
 
 def test_a_few_disturbed_runs_do_not_widen_the_margin() -> None:
     runs = [a_run(n, 1000 + n % 2) for n in range(1, 10)]
-    assert guards.usual_margin([an_experiment("e000", *runs, a_run(10, 700))]) < 0.15
+    assert guards.usual_margin([an_experiment("e000", *runs, a_run(10, 700))]) < 0.05
 
 
 # -- flags ---------------------------------------------------------------------------------------------

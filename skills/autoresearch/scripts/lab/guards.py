@@ -25,8 +25,10 @@ FACTS: dict[str, str] = {
 # What a run may print about the work it got done; under a budget of steps or tokens these are equal, and so
 # no run is ever repeated there. Speeds come last: they also move where the metric cannot.
 WORK = ("num_steps", "steps", "total_tokens", "total_tokens_M", "tokens", "tokens_per_second")
-MARGIN = 0.10  # while the campaign's own spread of the work is not known
-MARGIN_LEAST, MARGIN_MOST = 0.02, 0.25
+# By scripts/bench/throughput.py: on a busy machine repeating what lies 10 % low halves the metric's variance
+# for a quarter more runs. On a quiet one 1 % of the steps is about the noise of the metric.
+MARGIN = 0.10  # also while the campaign's own spread of the work is not known
+MARGIN_LEAST = 0.02
 MARGIN_SPREADS = 3.0  # standard deviations of the work between runs of one commit
 SPREAD_DF = 4  # repeats from which that spread is believed
 ALIKE = 3  # different candidates with the same number to the last bit
@@ -59,22 +61,22 @@ def work_of(runs: Sequence[Run]) -> list[float] | None:
 
 
 def usual_margin(experiments: Iterable[Experiment]) -> float:
-    """How far below its siblings a run's work may lie: 3 sd of the campaign's own repeats, 2 to 25 %.
+    """How far below its siblings a run's work may lie: 3 sd of the campaign's own repeats, 2 to 10 %.
 
     The sd is robust (1.4826 times the median deviation), so that the disturbed runs that are looked for do
-    not widen it; deviations are scaled by sqrt(n / (n - 1)), as a group of two lies close to its own mean.
+    not widen it; deviations are scaled by sqrt(n / (n - 1)), as a group of two lies close to its own middle.
     """
     deviations = []
     df = 0
     for experiment in experiments:
         work = work_of(experiment.good_runs)
         if work and len(work) > 1:
-            mean, scale = statistics.fmean(work), math.sqrt(len(work) / (len(work) - 1))
-            deviations += [abs(x / mean - 1) * scale for x in work]
+            middle, scale = statistics.median(work), math.sqrt(len(work) / (len(work) - 1))
+            deviations += [abs(x / middle - 1) * scale for x in work]
             df += len(work) - 1
     if df < SPREAD_DF:
         return MARGIN
-    return min(MARGIN_MOST, max(MARGIN_LEAST, MARGIN_SPREADS * 1.4826 * statistics.median(deviations)))
+    return min(MARGIN, max(MARGIN_LEAST, MARGIN_SPREADS * 1.4826 * statistics.median(deviations)))
 
 
 def disturbed(runs: Sequence[Run], margin: float) -> str:
