@@ -4,6 +4,7 @@
 python3 scripts/install.py --agent claude --to ../my-project
 python3 scripts/install.py --agent copilot --to ../my-project --link
 python3 scripts/install.py --agent claude --to ../my-project --remove
+python3 scripts/install.py --agent codex --to ~
 python3 scripts/install.py --repair
 
 Standard library only. What was installed is written down in a manifest beside the skills; a file that
@@ -18,6 +19,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,12 +27,14 @@ SKILLS = ROOT / "skills"
 MANIFEST = ".autoresearch-skills.json"
 
 # Where each agent looks inside a project. Copilot, Cursor and Codex all read .agents/skills as well.
+# In the user's home folder the places are the same but for one.
 PLACES: dict[str, str] = {
     "claude": ".claude/skills",
     "copilot": ".github/skills",
     "cursor": ".cursor/skills",
     "codex": ".agents/skills",
 }
+AT_HOME = {"copilot": ".copilot/skills"}
 OWN_LINKS = (".claude/skills", ".github/skills")
 CACHES = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".DS_Store"}
 LEFT_OUT = shutil.ignore_patterns(*CACHES)
@@ -63,15 +67,30 @@ def read_manifest(place: Path) -> dict[str, dict[str, str]]:
     return dict(found["skills"])
 
 
-def write_manifest(place: Path, skills: dict[str, dict[str, str]]) -> None:
-    """Write the manifest, or remove it when nothing is left."""
+def made_folders(place: Path) -> list[str]:
+    """Read which folders `install` made for `place`, the deepest first."""
+    try:
+        return list(json.loads((place / MANIFEST).read_text(encoding="utf-8")).get("folders", []))
+    except FileNotFoundError:
+        return []
+
+
+def write_manifest(place: Path, skills: dict[str, dict[str, str]], folders: Sequence[str] = ()) -> None:
+    """Write the manifest, or remove it when nothing is left. `folders` are the names of those made for it."""
     path = place / MANIFEST
     if not skills:
         path.unlink(missing_ok=True)
         return
+    content = {"schema": 1, "skills": skills, "folders": list(folders) or made_folders(place)}
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"schema": 1, "skills": skills}, indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def place_for(agent: str, folder: Path) -> Path:
+    """The folder where `agent` looks for skills below `folder`, a project or the user's home."""
+    at_home = AT_HOME if folder == Path.home().resolve() else {}
+    return folder / at_home.get(agent, PLACES[agent])
 
 
 def is_our_link(target: Path) -> bool:
@@ -131,6 +150,7 @@ def copy(source: Path, target: Path) -> None:
 def install(place: Path, link: bool) -> list[str]:
     """Bring every skill to `place`; give what to tell."""
     skills = read_manifest(place)
+    made = [str(folder.name) for folder in (place, place.parent) if not folder.exists()]
     told = []
     for name in skill_names():
         target, source = place / name, SKILLS / name
@@ -152,13 +172,13 @@ def install(place: Path, link: bool) -> list[str]:
             copy(source, target)
             skills[name] = files_of(target)
         told.append(f"{'linked' if link else 'copied'} {name} to {target}")
-    write_manifest(place, skills)
+    write_manifest(place, skills, made)
     return told
 
 
 def remove(place: Path) -> list[str]:
     """Take away what `install` put into `place`; give what to tell."""
-    skills = read_manifest(place)
+    skills, made = read_manifest(place), made_folders(place)
     if not skills:
         return [f"nothing was installed in {place}"]
     told = []
@@ -168,7 +188,7 @@ def remove(place: Path) -> list[str]:
         told += [f"left {path}: changed or added after the installation" for path in kept]
     write_manifest(place, {})
     for folder in (place, place.parent):
-        if folder.is_dir() and not any(folder.iterdir()):
+        if folder.name in made and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     return told
 
@@ -200,10 +220,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--agent", choices=PLACES, help="whose folder: " + ", ".join(PLACES.values()))
     parser.add_argument("--to", type=Path, metavar="DIR", help="the project to install into")
+    parser.add_argument("--copy", action="store_true", help="copy: the default")
     parser.add_argument("--link", action="store_true", help="link to this checkout instead of copying")
     parser.add_argument("--remove", action="store_true", help="take away what was installed there")
     parser.add_argument("--repair", action="store_true", help="mend this checkout's own links")
     options = parser.parse_args(arguments)
+    if options.copy and options.link:
+        parser.error("say --copy or --link")
     if not options.repair and not (options.agent and options.to):
         parser.error("say --agent and --to, or --repair")
     return options
@@ -217,7 +240,7 @@ def main(arguments: list[str]) -> int:
         elif not options.to.is_dir():
             raise InTheWay(f"{options.to} is not a folder")
         else:
-            place = options.to.resolve() / PLACES[options.agent]
+            place = place_for(options.agent, options.to.resolve())
             told = remove(place) if options.remove else install(place, options.link)
     except (InTheWay, OSError) as error:
         print(f"Error: {error}\nhint: move it away, or choose another --to", file=sys.stderr)

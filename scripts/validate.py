@@ -245,7 +245,7 @@ def options_of_verbs() -> dict[str, set[str]]:
 
     found = {}
     for name in VERBS:
-        command = cli.get_command(None, name)
+        command = cli.get_command(click.Context(cli), name)
         below = getattr(command, "commands", {}).values()  # of a verb with verbs of its own
         flags = {flag for one in (command, *below) for parameter in one.params for flag in parameter.opts}
         found[name] = flags | {"--json", "--help"}

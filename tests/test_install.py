@@ -133,6 +133,44 @@ def test_a_copy_cut_short_is_no_obstacle(project: Path) -> None:
     assert not half.exists()
 
 
+def test_every_skill_arrives_and_a_sibling_finds_the_helper(project: Path) -> None:
+    put(project, "--agent", "cursor")
+    place = project / install.PLACES["cursor"]
+    names = sorted(path.name for path in place.iterdir() if path.is_dir())
+    assert names == install.skill_names()
+    for name in names:
+        assert Path(f"{place}/{name}/../autoresearch/scripts/autoresearch.py").is_file()
+
+
+def test_a_folder_that_was_there_before_stays(project: Path) -> None:
+    (project / ".claude").mkdir()
+    put(project, "--agent", "claude")
+    put(project, "--agent", "claude")
+    put(project, "--agent", "claude", "--remove")
+    assert (project / ".claude").is_dir()
+    assert not (project / ".claude" / "skills").exists()
+
+
+def test_in_the_home_folder_copilot_has_a_place_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    put(tmp_path, "--agent", "copilot")
+    assert (tmp_path / ".copilot" / "skills" / "autoresearch" / "SKILL.md").is_file()
+    put(tmp_path, "--agent", "copilot", "--remove")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_copy_is_what_happens_anyway(project: Path, tmp_path: Path) -> None:
+    put(project, "--agent", "claude")
+    once = everything(project)
+    assert put(project, "--agent", "claude", "--copy") == 0
+    assert everything(project) == once
+    with pytest.raises(SystemExit) as left:
+        put(project, "--agent", "claude", "--copy", "--link")
+    assert left.value.code == 2
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert put(tmp_path / "nowhere", "--agent", "claude") == 4
 
