@@ -141,6 +141,8 @@ def _diffs(lab: Lab, wanted: list[tuple[str, str, str]]) -> dict[str, str]:
     except LabError as error:
         lab.told.append(f"the report has no diffs: {error.message}")
         return {}
+    if wanted and not found:  # git passes over commits that it lacks
+        lab.told.append("the report has no diffs: git has none of the commits")
     return {name: found[new] for name, _, new in wanted if new in found}
 
 

@@ -65,7 +65,7 @@ def figures(sigma: float | None, values: list[float]) -> Figures:
 
 def _decimals(number: float) -> int:
     """Decimals that show the first digit of `number`."""
-    return -math.floor(math.log10(abs(number)))
+    return -math.floor(math.log10(abs(number)) + 1e-9)  # 1 - 0.9999 is a little under 0.0001
 
 
 def _first_digit(number: float) -> int:

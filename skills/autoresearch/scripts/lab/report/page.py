@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import jinja2  # 0.05 s: only `report` and `finish` pay for it
@@ -36,6 +36,22 @@ PATH_AT_MOST = 40
 PICTURE_RULES = (":root", "@media (prefers-color", "svg .")
 
 
+@lru_cache(maxsize=1)
+def environment() -> jinja2.Environment:
+    """The templates of this folder, with everything escaped that is not markup made here."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    made.filters.update(
+        span=span, plural=plural, ticks=ticks, chance=chance, percent=lambda share: f"{100 * share:.0f}%"
+    )
+    return made
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of a diff: its first sign, and the text."""
@@ -50,17 +66,6 @@ class Page:
 
     story: Story
 
-    @cached_property
-    def environment(self) -> jinja2.Environment:
-        """Templates of this folder, with everything escaped that is not markup made here."""
-        loader = jinja2.FileSystemLoader(FOLDER)
-        made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                                  undefined=jinja2.StrictUndefined)  # fmt: skip
-        made.filters.update(
-            span=span, ticks=ticks, plural=plural, percent=lambda share: f"{100 * share:.0f}%", chance=chance
-        )
-        return made
-
     def html(self) -> str:
         """The whole page."""
         story, m = self.story, self.story.m
@@ -74,7 +79,7 @@ class Page:
         bare = len(style) + len(script) + sum(len(part.encode()) for part in parts.values()) + 22_000
         room = min(MOST_ROOM, max(LEAST_ROOM, ROW_ROOM * len(m.rows)))
         self._fill(max(LEAST_BYTES, room - bare))
-        return self.environment.get_template("page.html").render(
+        return environment().get_template("page.html").render(
             s=story, m=m, f=m.figures, page=self, style=Markup(style), script=Markup(script),
             script_hash=_digest(script), reach=self._reach, top=TOP, baseline_id=BASELINE, **parts,
         )  # fmt: skip
@@ -118,13 +123,17 @@ class Page:
 
     def _runs(self) -> Markup:
         limit = 120 if len(self.story.m.rows) <= MANY_ROWS else 72
-        found = self.environment.get_template("runs.html").render(
-            s=self.story,
-            m=self.story.m,
-            f=self.story.m.figures,
-            words_limit=limit,
-            marks=MARKS,
-            unit=self._memory_unit,
+        found = (
+            environment()
+            .get_template("runs.html")
+            .render(
+                s=self.story,
+                m=self.story.m,
+                f=self.story.m.figures,
+                words_limit=limit,
+                marks=MARKS,
+                unit=self._memory_unit,
+            )
         )
         return Markup(found)
 
@@ -153,7 +162,9 @@ class Page:
         story = self.story
         curve = self._curve(row)
         return Markup(
-            self.environment.get_template("detail.html").render(
+            environment()
+            .get_template("detail.html")
+            .render(
                 s=story,
                 m=story.m,
                 f=story.m.figures,

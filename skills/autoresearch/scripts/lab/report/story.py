@@ -16,6 +16,7 @@ from lab.report.shown import CLEAR, UNKNOWN, WITHIN
 from lab.report.trust import Check, checks
 
 NEAR_AT_MOST = 8
+LESSONS = 7
 MOSTLY = 0.5  # share of the summed gain: with so much of it clear one may say "most of it"
 LESS_MEMORY = 0.8
 SIGNED = re.compile(r"(?<![\w.])([-+−] ?\d{1,9}(?:\.\d{1,12})?(?:e[-+]?\d{1,2})?)(?![\w.]*\s?%|[\w.])")
@@ -380,7 +381,13 @@ class Story:
     @cached_property
     def lessons(self) -> tuple[Note, ...]:
         """What was written down as learned."""
-        return (self.m.beside.lessons or ())[:7]
+        notes = (self.m.beside.lessons or ())[:LESSONS]
+        return tuple(Note(said(note.text, 200), said(note.evidence, 80)) for note in notes)
+
+    @property
+    def ideas(self) -> str:
+        """How the agenda stands."""
+        return said(self.m.beside.ideas, 300)
 
     @cached_property
     def lessons_absent(self) -> str:
@@ -422,7 +429,7 @@ class Story:
         """The tool's next step, and how long nothing was kept."""
         m = self.m
         since = f"{plural(m.since_keep, 'experiment')} since the last keep. " if m.tried else ""
-        return since + (f"Next: {m.beside.next}." if m.beside.next and not m.finished else "")
+        return since + (f"Next: {said(m.beside.next, 200)}." if m.beside.next and not m.finished else "")
 
     def evidence_words(self, row: Row) -> str:
         """Gain with interval, P and runs, as far as known."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab.model import NOT_EVIDENCE
-from lab.report.figures import plural, span
+from lab.report.figures import plural, said, span
 from lab.report.material import Material
 
 SHORT_SHARE = 0.6  # of the usual length: a run that ended sooner may have skipped its work
@@ -127,7 +127,7 @@ def _flags(m: Material) -> Check:
 
 def _journal(m: Material) -> Check:
     if m.beside.notices:
-        return Check(None, "The record", "; ".join(m.beside.notices[:3]))
+        return Check(None, "The record", "; ".join(said(notice, 200) for notice in m.beside.notices[:3]))
     return Check(True, "The record", f"{m.state.seq} journal records, read without a gap")
 
 
