@@ -246,6 +246,23 @@ def test_a_candidate_that_does_less_work_than_the_incumbent_is_not_disturbed(wor
     assert tried["verdict"] == "keep" and {run["outcome"] for run in tried["runs"]} == {"ok"}
 
 
+@pytest.mark.slow
+def test_a_confirmation_repeats_a_run_that_was_slowed_down(world: Project) -> None:
+    world.begin(repeats=3)
+    world.edit("LR = 1.00", "LR = 0.50")
+    assert world.ok("try", "smaller")["verdict"] == "keep"
+    slow(world, "c1.5")
+    done = world.ok("confirm")
+    assert (done["verdict"], done["n"], done["missing"]) == ("confirmed", 5, [])
+    fifth, again = done["runs"][4:6]
+    assert (fifth["outcome"], again["outcome"]) == ("contended", "ok")
+    assert (fifth["pair"], fifth["seed"], fifth["experiment"]) == (
+        again["pair"],
+        again["seed"],
+        again["experiment"],
+    )
+
+
 def test_work_is_compared_only_where_every_run_prints_it() -> None:
     assert guards.disturbed([a_run(1, 100), a_run(2, 60)], 0.1).startswith("e001.2 did 40 % less work")
     assert guards.disturbed([a_run(1, 100), a_run(2, 95)], 0.1) == ""

@@ -6,7 +6,7 @@ anywhere and taken up again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lab import guards
 from lab.campaign import Lab
@@ -96,18 +96,25 @@ def _stop(lab: Lab, experiment: Experiment, run: Run) -> bool:
 
 def _set_aside(lab: Lab, experiment: Experiment) -> bool:
     """Let a run that another program slowed down be repeated, once for each seed."""
-    margin = lab.settings.throughput
     runs = experiment.good_runs
-    if not runs or margin == 0:
+    if not runs or (experiment.verdict and experiment.runs[-1] is not runs[-1]):
+        return False
+    return set_aside(lab, experiment.id, runs, experiment.runs)
+
+
+def set_aside(lab: Lab, identity: str, good: Sequence[Run], runs: Sequence[Run]) -> bool:
+    """Journal that the newest of `good`, all of one commit, is no evidence, once for each seed."""
+    margin = lab.settings.throughput
+    if margin == 0:
         return False
     if margin is None:
         margin = guards.usual_margin(lab.state.experiments.values())
-    words = guards.disturbed(runs, margin)
-    newest = runs[-1]
-    before = any(run.outcome == "contended" and run.seed == newest.seed for run in experiment.runs)
-    if not words or before or (experiment.verdict and experiment.runs[-1] is not newest):
+    words, newest = guards.disturbed(good, margin), good[-1]
+    place = (newest.seed, newest.side, newest.pair)
+    before = any(r.outcome == "contended" and (r.seed, r.side, r.pair) == place for r in runs)
+    if not words or before:
         return False
-    lab.journal.append("set_aside", experiment=experiment.id, run=newest.id, reason=words)
+    lab.journal.append("set_aside", experiment=identity, run=newest.id, reason=words)
     return True
 
 

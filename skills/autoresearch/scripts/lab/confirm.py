@@ -13,6 +13,7 @@ import shutil
 
 from lab import comparison, proof
 from lab.campaign import Lab
+from lab.caution import set_aside
 from lab.comparison import Comparison
 from lab.errors import REFUSED, LabError
 from lab.guards import difference
@@ -103,6 +104,11 @@ def _require_ready(lab: Lab) -> None:
 def move(lab: Lab, confirmation: Confirmation) -> bool:
     """Start the next run or work out the interval; False when only time (or `resume`) can help."""
     _drop_exports(lab, confirmation)
+    newest = confirmation.runs[-1] if confirmation.runs else None
+    if newest and newest.counts:
+        beside = [run for run in confirmation.runs if run.counts and run.side == newest.side]
+        if set_aside(lab, newest.side, beside, confirmation.runs):
+            return True
     due = next_run(confirmation, lab.settings.seeded)
     if due is None:
         return _look(lab, confirmation, "")

@@ -363,10 +363,11 @@ def _mean_again(experiment: Experiment) -> None:
 
 def _set_aside(state: State, record: Record) -> None:
     """A run that another program slowed down is no evidence any more; it runs again."""
-    experiment = _experiment(state, record)
-    run = next(r for r in experiment.runs if r.id == record["run"])
+    place = _place(state, record)
+    run = next(r for r in place.runs if r.id == record["run"])
     run.outcome, run.detail = "contended", str(record["reason"])
-    _mean_again(experiment)
+    if isinstance(place, Experiment):
+        _mean_again(place)
 
 
 def _verdict(state: State, record: Record) -> None:
