@@ -274,6 +274,14 @@ def test_a_fault_of_the_inbox_is_told_and_stops_nothing(lab: Lab, what: str) -> 
     assert taken.told and "inbox" in taken.told[0] or "not marked" in taken.told[0]
 
 
+def test_only_notes_are_marked(lab: Lab) -> None:
+    script = lab.root / "train.py"
+    script.write_text("- 1\n")
+    with pytest.raises(LabError, match="is no note"):
+        ideas.take(lab, script)
+    assert script.read_text() == "- 1\n"
+
+
 def test_a_link_named_ideas_cannot_lead_out_of_memories(lab: Lab) -> None:
     (lab.root / "memories").mkdir()
     (lab.root / "train.py").write_text("- code\n")

@@ -133,7 +133,7 @@ def test_an_alike_entry_is_pointed_at(lab: Lab) -> None:
 
 
 @given(NOTES, st.sampled_from([b"\n", b"\r\n"]), st.text(min_size=1, max_size=300), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_remembering_keeps_every_byte_that_was_there(
     lines: list[bytes], end: bytes, text: str, last: bool
 ) -> None:
@@ -428,6 +428,26 @@ def test_memory_reaches_the_second_campaign_and_stands_in_nobody_s_way(tmp_path:
     assert "By hand" in world.read(LEARNINGS)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point", ["note.staged", "note.written", "remember.appended", "note.staged#2", "note.written#2"]
+)
+def test_a_kill_within_remember_is_made_up_for_by_the_same_call(tmp_path: Path, point: str) -> None:
+    world = a_project(tmp_path / "p")
+    world.ok("init", "--tag", "t1")
+    old = world.ok("remember", "the old rule")["entry"]["id"]
+    call = ("remember", "quite another rule", "--replaces", old)
+    at = point if "#" in point else f"{point}#1"
+    assert world.run(*call, env={"AUTORESEARCH_DIE_AT": at}).code == -9
+    world.ok(*call)
+    assert [(e.title, e.state) for e in memory.entries(world.root)] == [
+        ("the old rule", "replaced"),
+        ("quite another rule", "holds"),
+    ]
+    assert not list(world.root.rglob("*autoresearch-tmp"))
+
+
+@pytest.mark.slow
 def test_notes_are_no_part_of_a_candidate_even_when_everything_may_change(tmp_path: Path) -> None:
     world = a_project(tmp_path / "p", {"train.py": TRAIN})
     world.ok("init", "--tag", "t1", "--edit", ".", *TRAINING)

@@ -20,6 +20,7 @@ from lab.marks import QUEUED, TESTED
 from lab.model import Experiment
 from lab.redact import one_line
 
+NOTES = (".md", ".markdown", ".mdx", ".txt")
 TAKEN_AT_ONCE = 200  # from one note: more is a wrong file
 
 
@@ -71,6 +72,8 @@ def take(lab: Lab, path: Path, source: str = "inbox") -> Taken:
     real = Path(os.path.realpath(path))
     if real == _path(lab.root):
         return Taken()
+    if real.suffix.lower() not in NOTES:  # marks in a script would break it
+        raise LabError(f"{path} is no note", f"name a file that ends with {', '.join(NOTES)}")
     origin = _origin(lab.root, real)
     found = _open_items(real)
     with lab.noting("ideas"):

@@ -130,6 +130,13 @@ def _optional_text(node: yaml.Node, place: Place) -> str | None:
     return None if _is_none(node) else _text(node, place)
 
 
+def _note(node: yaml.Node, place: Place) -> str | None:
+    path = _optional_text(node, place)
+    if path and not path.isprintable():
+        raise place.error(f"is {path!r}", "write the path of a Markdown file")
+    return path
+
+
 def _seconds(node: yaml.Node, place: Place) -> float:
     value = seconds_of(_text(node, place))
     if not value:
@@ -325,7 +332,7 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "runner.kind": ("runner", _one_of("local")),
     "runner.slots": (None, _slots),
     "mode": ("mode", _one_of("autonomous", "collaborative")),
-    "ideas.inbox": ("ideas_inbox", _optional_text),
+    "ideas.inbox": ("ideas_inbox", _note),
     "notify": ("notify", _list),
 }
 SECTIONS = {key.split(".")[0] for key in TABLE if "." in key}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from lab import morning, views
+from lab import ideas, morning, views
 from lab.atomic import write_atomic
 from lab.campaign import Lab
 from lab.detect import Wishes, detect
@@ -151,6 +151,7 @@ def end(lab: Lab) -> list[str]:
     running = [run.id for _, run in state.at_work()]
     if running:
         raise LabError(f"run {', '.join(running)} is still at work", "`wait` for it, or `stop --now`")
+    lab.told += ideas.follow(lab)  # the journal is put aside at the next `init`
     _, head = workspace.head()
     edited = workspace.changes(state.incumbent_commit, lab.settings.edit, (), lab.settings.ideas_inbox).inside
     if edited:

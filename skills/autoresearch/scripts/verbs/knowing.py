@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from lab import digest, ideas, lessons, memory
-from lab.agenda import SOURCES, Idea, ordered, relatives
+from lab.agenda import AGENDA, SOURCES, Idea, ordered, relatives
 from lab.campaign import Lab
 from lab.errors import USAGE, LabError
 from lab.marks import DEFERRED, OUT_OF_SCOPE, QUEUED, STATES
 from lab.memory import Entry
 from lab.model import MEMORIES, Record
 from lab.redact import one_line
-from verbs.shared import Context, everywhere, verb
+from verbs.shared import Context, everywhere, next_step, verb
 
 SCALE = click.IntRange(1, 5)
 EXCERPT = 220  # characters of an entry's text
@@ -93,7 +93,7 @@ def _place(folder: Path) -> tuple[Path, Path | None]:
 
 
 def _record(entry: Entry) -> Record:
-    return {**vars(entry), "evidence": list(entry.evidence), "text": one_line(entry.text, 2_000)}
+    return {**vars(entry), "evidence": list(entry.evidence), "text": one_line(entry.text, 2 * EXCERPT)}
 
 
 # -- ideas -------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def add(
 
 @ideas_.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only these.")
-@click.option("-n", "count", type=click.IntRange(1), default=40, show_default=True)
+@click.option("-n", "count", type=click.IntRange(1, 200), default=40, show_default=True)
 @everywhere
 @click.pass_obj
 def list_(obj: Context, state: str | None = None, count: int = 40) -> None:
@@ -167,7 +167,7 @@ def list_(obj: Context, state: str | None = None, count: int = 40) -> None:
             f"{idea.state:<12} {digest.ranked(idea)}" + (f"  [{one_line(said, 100)}]" if said else "")
         )
     if len(rows) > count:
-        lines.append(f"... {len(rows) - count} more: -n {len(rows)}, or the file memories/ideas.md")
+        lines.append(f"... {len(rows) - count} more: -n {min(len(rows), 200)}, or the file {AGENDA}")
     obj.say(lines, {"ideas": [_idea(idea) for idea in rows[:count]], "total": len(known)})
 
 
@@ -199,18 +199,12 @@ def next_(obj: Context, count: int) -> None:
         lines.append('no idea is queued: `ideas add "..."`')
     told += taken.told
     lines += [f"note: {line}" for line in told]
+    step = next_step(lab)
     if queue:
-        lines.append(
-            f'next: edit {", ".join(lab.settings.edit)}, then `try "HYPOTHESIS" --idea {queue[0].id}`'
-        )
-    obj.say(
-        lines,
-        {
-            "ideas": [_idea(idea) for idea in queue[:count]],
-            "taken": [i.id for i in taken.fresh],
-            "notices": told,
-        },
-    )
+        step = step.replace('try "HYPOTHESIS"', f'try "HYPOTHESIS" --idea {queue[0].id}')
+    lines.append(f"next: {step}")
+    shown, fresh = [_idea(idea) for idea in queue[:count]], [idea.id for idea in taken.fresh]
+    obj.say(lines, {"ideas": shown, "taken": fresh, "notices": told, "next": step})
 
 
 @ideas_.command()
