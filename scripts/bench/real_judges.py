@@ -5,6 +5,7 @@ Each rule begins a campaign on a `Night` and gives the function that judges one 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "skills" / "autores
 
 from real_noise import Values
 
-from lab.decide import Facts, decide, pooled_noise
+from lab.decide import NAMES, Belief, Facts, decide, opening, pooled_noise, settle
 
 BASELINES = 3
 SMALL, LARGE = 0.01, 0.03  # bits per byte: fixed thresholds
@@ -32,10 +33,13 @@ class Night:
     gained: float = 0.0  # true gains of the keeps so far
     runs: int = 0
 
+    def seed(self, turn: int) -> int:
+        return self.seeds[turn % len(self.seeds)]
+
     def run(self, variant: str, turn: int, gained: float | None = None) -> Measured:
         """The variant's run on the turn-th seed, on top of `gained` (default: of all keeps so far)."""
         self.runs += 1
-        seed = self.seeds[turn % len(self.seeds)]
+        seed = self.seed(turn)
         return seed, self.values[variant][seed] - (self.gained if gained is None else gained)
 
 
@@ -86,7 +90,7 @@ def means(night: Night, start: str, errors: float) -> Judge:
         nonlocal bar
         values = [night.run(candidate, turn)[1] for turn in range(BASELINES)]
         gains = [before - after for before, after in zip(bar, values, strict=True)]
-        kept = fmean(gains) > errors * stdev(gains) / BASELINES**0.5
+        kept = fmean(gains) > errors * stdev(gains) / math.sqrt(BASELINES)
         bar = values if kept else bar
         return kept
 
@@ -95,34 +99,40 @@ def means(night: Night, start: str, errors: float) -> Judge:
 
 @dataclass
 class Ours:
-    """The product's own rule: `lab.decide`, fed as the loop feeds it."""
+    """The product's own rule, fed as the loop feeds it: baseline runs first, then candidates one by one."""
 
     night: Night
-    incumbent: str
-    runs: list[Measured] = field(default_factory=list)
+    start: str
+    mode: str
+    incumbent: str = ""
+    runs: list[Measured] = field(default_factory=list)  # of the incumbent, in the order they ended
     gained: float = 0.0  # true gains below the incumbent
-    earlier: list[list[float]] = field(default_factory=list)  # repeats of every other commit
+    earlier: list[list[float]] = field(default_factory=list)  # runs of every other code
     baseline: float = 0.0
+    belief: Belief | None = None
 
     def __post_init__(self) -> None:
-        self.runs = [self.night.run(self.incumbent, turn) for turn in range(BASELINES)]
+        self.incumbent = self.start
+        self.runs = [self.night.run(self.start, turn) for turn in range(BASELINES)]
         self.baseline = fmean(value for _, value in self.runs)
+        self.belief = opening(self.facts(self.start, []))
 
     def __call__(self, candidate: str) -> bool:
-        runs: list[Measured] = []
+        runs = [self.night.run(candidate, 0)]
         while True:
-            turn = len(runs)
-            if turn >= len(self.runs):
-                self.runs.append(self.night.run(self.incumbent, turn, self.gained))
-            runs.append(self.night.run(candidate, turn))
-            action = decide(self.facts(candidate, runs)).action
-            if action != "repeat":
-                return self.settle(candidate, runs, action == "keep")
+            decision = decide(self.facts(candidate, runs))
+            if decision.action != "repeat":
+                return self.settle(candidate, runs, decision.action)
+            if decision.side == "incumbent":
+                self.runs.append(self.night.run(self.incumbent, len(self.runs), self.gained))
+            else:
+                runs.append(self.night.run(candidate, len(runs)))
 
     def facts(self, candidate: str, runs: list[Measured]) -> Facts:
-        added, removed = self.night.lines.get(candidate, (1, 1))
-        groups = [*self.earlier, [v for _, v in self.runs], [v for _, v in runs]]
-        known = pooled_noise(groups, near=fmean(v for _, v in self.runs))
+        added, removed = self.night.lines.get(candidate, (0, 0))
+        own, incumbent = [v for _, v in runs], [v for _, v in self.runs]
+        groups = [*self.earlier, incumbent, own]
+        known = pooled_noise(groups, near=fmean(incumbent))
         return Facts(
             goal="min",
             candidate=tuple(runs),
@@ -133,14 +143,24 @@ class Ours:
             baseline_metric=self.baseline,
             added=added,
             removed=removed,
+            mode=self.mode,
+            candidate_sigma=pooled_noise(groups, near=fmean(own)).sigma if own else None,
+            belief=self.belief,
+            next_seed=self.night.seed(len(runs)),
+            incumbent_seed=self.night.seed(len(self.runs)),
+            incumbent_may=True,
         )
 
-    def settle(self, candidate: str, runs: list[Measured], kept: bool) -> bool:
-        loser = self.runs if kept else runs
-        self.earlier.append([value for _, value in loser])
+    def settle(self, candidate: str, runs: list[Measured], verdict: str) -> bool:
+        self.belief, kept = settle(self.facts(candidate, runs), verdict), verdict == "keep"
+        self.earlier.append([value for _, value in (self.runs if kept else runs)])
         if kept:
             self.incumbent, self.runs, self.gained = candidate, runs, self.night.gained
         return kept
+
+
+def ours(mode: str) -> Rule:
+    return lambda night, start: Ours(night, start, mode)
 
 
 RULES: dict[str, Rule] = {
@@ -149,5 +169,5 @@ RULES: dict[str, Rule] = {
     f"lower by {LARGE}": large_threshold,
     "three seeds": three_seeds,
     "three seeds, 1 s.e.": three_seeds_one_error,
-    "ours": Ours,
+    **{f"ours, {mode}": ours(mode) for mode in NAMES},
 }
