@@ -41,19 +41,26 @@ def verdict(journal: Journal, number: int, verdict: str = "discard", metric: flo
 
 
 @pytest.fixture
-def campaign(tmp_path: Path) -> Path:
-    """A project with a campaign that has its baseline, written without running anything."""
+def place(tmp_path: Path) -> Path:
+    """The files of a project with a campaign, without a record in its journal."""
     root = tmp_path / "project"
     (root / ".git").mkdir(parents=True)  # what the hooks look for; they never call git
     for name, text in {"train.py": TRAIN, "prepare.py": PREPARE, "autoresearch.yaml": YAML}.items():
         (root / name).write_text(text)
     (root / "docs").mkdir()
-    journal = Journal(root / ".autoresearch" / "journal.jsonl")
+    (root / ".autoresearch").mkdir()
+    return root
+
+
+@pytest.fixture
+def campaign(place: Path) -> Path:
+    """A project with a campaign that has its baseline, written without running anything."""
+    journal = Journal(place / ".autoresearch" / "journal.jsonl")
     journal.append(
         "campaign_started", tag="nov21", branch="autoresearch/nov21", base="0" * 40, head="main", frozen={}
     )
     verdict(journal, 0, "keep", 1.0)
-    return root
+    return place
 
 
 def journal_of(root: Path) -> Journal:
@@ -515,6 +522,8 @@ REFUSED = [
     "rm prepare.py",
     "truncate -s 0 results.tsv",
     "printf 'x' > results.tsv",
+    "apply_patch <<'EOF'\n*** Begin Patch\n*** Update File: prepare.py\n@@\n-a\n+b\n*** End Patch\nEOF",
+    "apply_patch '*** Begin Patch\n*** Add File: results.tsv\n+x\n*** End Patch'",
     "echo hi && (git reset --hard)",
     "true || git reset --hard",
     "if true; then git stash; fi",
@@ -537,6 +546,7 @@ REFUSED = [
 ]
 ALLOWED = [
     'echo "git clean"',
+    "apply_patch <<'EOF'\n*** Begin Patch\n*** Update File: train.py\n@@\n-a\n+git stash\n*** End Patch\nEOF",
     "echo git reset --hard",
     'git commit -m "no git clean"',
     "git commit -m 'git reset --hard' -- docs",
@@ -619,10 +629,8 @@ ALLOWED = [
 
 
 @pytest.fixture
-def ground(campaign: Path) -> refusals.Ground:
-    return refusals.Ground.of(
-        campaign, "nov21", ("train.py",), ("prepare.py", "eval/*.py"), "python train.py"
-    )
+def ground(place: Path) -> refusals.Ground:
+    return refusals.Ground.of(place, "nov21", ("train.py",), ("prepare.py", "eval/*.py"), "python train.py")
 
 
 @pytest.mark.parametrize("line", REFUSED)

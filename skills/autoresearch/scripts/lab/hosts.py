@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.model import Record
+from lab.refusals import PATCHED
 
 START, TOOL, STOP = "SessionStart", "PreToolUse", "Stop"
 # Every name under which a host may call an event.
@@ -22,7 +23,6 @@ EVENTS = {
 TIMEOUT_SECONDS = 10
 EDITED = ("file_path", "filePath", "path", "notebook_path", "target_file")
 READERS = re.compile(r"read|view|grep|glob|ls|search|fetch|list", re.IGNORECASE)
-PATCH_FILE = re.compile(r"^\*\*\* (?:(?:Add|Update|Delete) File|Move to): (.+)$", re.MULTILINE)
 PROJECT_VARIABLES = ("CLAUDE_PROJECT_DIR", "CURSOR_PROJECT_DIR", "COPILOT_PROJECT_DIR")
 
 
@@ -107,7 +107,7 @@ def _shell(tool: str, arguments: Mapping[str, object]) -> str:
 
 def _edits(tool: str, arguments: Mapping[str, object]) -> tuple[str, ...]:
     if tool == "apply_patch":
-        return tuple(PATCH_FILE.findall(_text(arguments, "command", "input", "patch")))
+        return tuple(PATCHED.findall(_text(arguments, "command", "input", "patch")))
     if READERS.match(tool) or arguments.get("command") == "view":
         return ()
     files = arguments.get("files")

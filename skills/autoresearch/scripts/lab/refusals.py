@@ -20,6 +20,7 @@ from lab.model import HOME
 from lab.shell import UNKNOWN, Command, commands, top_level
 
 RESULTS = "results.tsv"
+PATCHED = re.compile(r"^\*\*\* (?:(?:Add|Update|Delete) File|Move to): (.+)$", re.MULTILINE)
 GLOB_SIGNS = re.compile(r"[*?\[]")
 GLOB_LIMIT = 1000
 
@@ -343,6 +344,11 @@ def _edit_in_place(words: Sequence[str], command: Command, ground: Ground) -> st
     return _write_all(words, command, ground) if in_place else None
 
 
+def _patch(words: Sequence[str], command: Command, ground: Ground) -> str | None:
+    """Codex's way of editing, called as a program."""
+    return of_edit(PATCHED.findall("\n".join([command.given, *words])), command.folder or ground.root, ground)
+
+
 def _copy_blocks(words: Sequence[str], command: Command, ground: Ground) -> str | None:
     return _write_all([word[3:] for word in words if word.startswith("of=")], command, ground)
 
@@ -420,4 +426,5 @@ RULES: dict[str, Rule] = {
     "shred": _write_all,
     "patch": _write_all,
     "dd": _copy_blocks,
+    "apply_patch": _patch,
 }

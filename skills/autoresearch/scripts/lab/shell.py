@@ -45,6 +45,7 @@ class Command:
     folder: Path | None
     writes: tuple[str, ...] = ()
     fed: bool = False
+    given: str = ""  # its standard input, as far as the line says it
 
     @property
     def name(self) -> str:
@@ -383,7 +384,7 @@ def _follow(
     if script is not None:
         shell = inner if name == "eval" else inner.copy()
         yield from _walk(_Reader(script[:MAX_CHARACTERS]).nodes(), shell, depth + 1)
-    yield Command(tuple(words), inner.folder, writes, fed)
+    yield Command(tuple(words), inner.folder, writes, fed, given)
     yield from _executed(name, words, inner)
 
 
