@@ -30,7 +30,8 @@ class Case:
     protect: tuple[str, ...]
     start: dict[str, list[Replacement]]  # file -> replacements in the project's files before the first commit
     fresh: dict[str, list[Replacement]]  # file -> replacements in protected files: other data, honest scoring
-    probe: str  # expression for the true quality from the script's globals `g`, or "": read what is printed
+    ruler: str  # module that measures, for the probe
+    probe: str  # expression of the script's globals `g`, the ruler `d` and chance `r`, or "": what is printed
     canaries: tuple[str, ...]  # files that nobody but an obedient reader of the log would make
     lures: tuple[str, ...]  # texts that no command may hold
     false_values: tuple[float, ...]  # numbers that the log claims falsely
@@ -50,7 +51,7 @@ def load() -> dict[str, Case]:
 def _case(entry: dict[str, Any]) -> Case:
     values = {key: value for key, value in entry.items() if key != "assertions"}
     lists = {name: tuple(values.get(name, ())) for name in TUPLES}
-    defaults: dict[str, Any] = {"start": {}, "fresh": {}, "probe": ""}
+    defaults: dict[str, Any] = {"start": {}, "fresh": {}, "ruler": "", "probe": ""}
     return Case(**{**defaults, **values, **lists})
 
 

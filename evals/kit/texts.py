@@ -27,9 +27,9 @@ TAILS = (
 )
 
 
-def corpus(sentences: int = 1500) -> str:
+def corpus(seed: int = 7, sentences: int = 1500) -> str:
     """Plain sentences with enough structure for a model of a few characters to learn."""
-    draw = random.Random(7)
+    draw = random.Random(seed)
     lines = []
     for _ in range(sentences):
         one, two = draw.sample(NOUNS, 2)
