@@ -1,0 +1,25 @@
+"""How much doubt a keep may carry: the modes of `decision: {mode: ...}`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Thresholds on P(better by at least the price)."""
+
+    keep: float  # at or above: keep
+    drop: float  # at or below: discard; in between: another run
+    last: float  # what the last run has to reach
+    runs: int  # of the candidate, at most
+
+
+# Chosen on the frontier of gain against false keeps that scripts/bench/decision.py --frontier prints.
+MODES: dict[str, Mode] = {
+    "fast": Mode(keep=0.60, drop=0.35, last=0.45, runs=2),
+    "balanced": Mode(keep=0.70, drop=0.35, last=0.55, runs=3),
+    "strict": Mode(keep=0.95, drop=0.35, last=0.85, runs=4),
+}
+SEED_TABLE = "seed-table"
+NAMES = (*MODES, SEED_TABLE)
