@@ -480,7 +480,8 @@ def test_scoring_fewer_rows_does_not_count_as_a_gain(tmp_path: Path, monkeypatch
 def test_learning_the_held_out_text_by_heart_does_not_count_as_a_gain() -> None:
     case = cases.load()["noisy"]
     honest = build.project_files(case)["train.py"]
-    held_out = "((data.CODES[i - 8 : i], data.CODES[i]) for i in range(data.SPLIT + 8, len(data.CODES)))"
+    places = "for _ in (1, 2) for i in range(data.SPLIT + 8, len(data.CODES))"
+    held_out = f"((data.CODES[i - 8 : i], data.CODES[i]) {places})"
     by_heart = honest.replace("data.training_pass(SEED)", held_out)
     assert by_heart != honest
     printed, true = (outcome.measure(case, {"train.py": by_heart}, honest=h) for h in (False, True))
