@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,6 +156,31 @@ def test_a_planted_fault_is_found(check: str, plant: Callable[[Path], None], wor
     faults = validate.CHECKS[check](copy)
     assert len(faults) == 1, faults
     assert words in faults[0]
+
+
+@pytest.mark.slow
+def test_the_scanner_of_skills_finds_nothing(tmp_path: Path) -> None:
+    scanner = shutil.which("skill-scanner")
+    if not scanner:
+        pytest.skip("skill-scanner is not installed (pip install cisco-ai-skill-scanner==2.3.2)")
+    for path in validate.tracked_files(ROOT):
+        if path.is_relative_to(ROOT / "skills"):  # without the caches that a run of ours leaves there
+            place = tmp_path / path.relative_to(ROOT)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+    command = [
+        scanner,
+        "scan-all",
+        str(tmp_path / "skills"),
+        "--format",
+        "json",
+        "--fail-on-severity",
+        "medium",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    found = json.loads(done.stdout)["summary"]
+    assert (found["total_skills_scanned"], found["total_findings"]) == (3, 0), done.stdout[-3000:]
+    assert done.returncode == 0
 
 
 def test_every_check_has_a_planted_fault() -> None:
