@@ -116,12 +116,23 @@ def records(base: str, made: list[str], outcomes: list[str], rng: random.Random)
         value = None if verdict == "crash" else best - gain
         words = f"Set constant {n % 60} to {n}, because number {n - 1} was {'better' if n % 3 else 'worse'} than hoped"
         yield from experiment(name, commit, parent, words, at(n), [value], rng.choice(CRASHES))
-        judged = {"event": "verdict", "at": at(n), "experiment": name, "verdict": verdict, "metric": value,
-                  "reason": f"{best:.6f} -> {value or 0:.6f} (noise 0.0005, P(better) 0.9, 1 run), +1 lines",
-                  "memory_gb": 10.0, "against": holder}  # fmt: skip
+        judged = {
+            "event": "verdict",
+            "at": at(n),
+            "experiment": name,
+            "verdict": verdict,
+            "metric": value,
+            "reason": f"{best:.6f} -> {value or 0:.6f} (noise 0.0005, P(better) 0.9, 1 run), +1 lines",
+            "memory_gb": 10.0,
+            "against": holder,
+        }
         if value is not None:
-            judged |= {"gain": gain, "sigma": SIGMA, "p": 0.99 if gain > 0 else 0.1,
-                       "interval": [gain - 2 * SIGMA, gain + 2 * SIGMA]}  # fmt: skip
+            judged |= {
+                "gain": gain,
+                "sigma": SIGMA,
+                "p": 0.99 if gain > 0 else 0.1,
+                "interval": [gain - 2 * SIGMA, gain + 2 * SIGMA],
+            }
         yield judged
         if verdict == "keep" and value is not None:
             best, holder, parent = value, name, commit
@@ -131,9 +142,20 @@ def experiment(
     name: str, commit: str, parent: str, words: str, when: str, values: list, kind: str = ""
 ) -> Iterator[dict]:
     """Proposal and runs of one experiment."""
-    yield {"event": "proposed", "at": when, "experiment": name, "commit": commit, "tree": commit, "parent": parent,
-           "hypothesis": words, "because": "the last one suggests it", "expect": "-0.001", "files": ["train.py"],
-           "added": 1, "removed": 1}  # fmt: skip
+    yield {
+        "event": "proposed",
+        "at": when,
+        "experiment": name,
+        "commit": commit,
+        "tree": commit,
+        "parent": parent,
+        "hypothesis": words,
+        "because": "the last one suggests it",
+        "expect": "-0.001",
+        "files": ["train.py"],
+        "added": 1,
+        "removed": 1,
+    }
     for index, value in enumerate(values, 1):
         run = {"experiment": name, "run": f"{name}.{index}"}
         yield {"event": "run_started", "at": when, **run, "seed": 41 + index, "nonce": "n", "commit": commit}
@@ -159,8 +181,18 @@ def campaign(folder: Path, count: int) -> None:
     home.mkdir()
     written = enumerate(records(base, made, outcomes, rng), 1)
     lines = [json.dumps({"schema": 1, "seq": seq, **record}) for seq, record in written]
-    settled = [json.dumps({"schema": 1, "seq": len(lines) + n + 1, "at": at(n), "event": "settled", "experiment": f"e{n:03d}"})
-               for n in range(count + 1)]  # fmt: skip
+    settled = [
+        json.dumps(
+            {
+                "schema": 1,
+                "seq": len(lines) + n + 1,
+                "at": at(n),
+                "event": "settled",
+                "experiment": f"e{n:03d}",
+            }
+        )
+        for n in range(count + 1)
+    ]
     best = next((c for c, v in zip(reversed(made), reversed(outcomes), strict=True) if v == "keep"), base)
     tree = json.dumps({"schema": 1, "seq": 0, "at": at(count), "event": "tree", "commit": best})
     stopped = json.dumps(

@@ -18,10 +18,10 @@ import jinja2  # 0.05 s: only `report` and `finish` pay for it
 from markupsafe import Markup, escape
 
 from lab.model import BASELINE
-from lab.redact import clean
-from lab.report import plot
+from lab.report import curves, progress
 from lab.report.figures import plural, said, span
 from lab.report.material import Curve, Row
+from lab.report.patch import diff_lines
 from lab.report.story import Story
 
 FOLDER = Path(__file__).resolve().parent
@@ -29,7 +29,6 @@ LEAST_ROOM, ROW_ROOM, MOST_ROOM = 285_000, 380, 1_850_000  # bytes: a page, each
 LEAST_BYTES = 30_000  # of details, whatever the rest takes
 MANY_ROWS = 1000
 DETAILS_AT_MOST = 400
-DIFF_LINES, DIFF_BYTES = 60, 3_500
 TOP = 8
 PATH_AT_MOST = 40
 # The lines of page.css that a picture needs when it stands alone.
@@ -53,14 +52,6 @@ def environment() -> jinja2.Environment:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a diff: its first sign, and the text."""
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Page:
     """The template's data and the parts that are made one by one."""
 
@@ -73,8 +64,8 @@ class Page:
         script = (FOLDER / "page.js").read_text(encoding="utf-8")
         parts = {
             "runs": self._runs(),
-            "wide": self._progress(plot.WIDE),
-            "narrow": self._progress(plot.NARROW),
+            "wide": self._progress(progress.WIDE),
+            "narrow": self._progress(progress.NARROW),
         }
         bare = len(style) + len(script) + sum(len(part.encode()) for part in parts.values()) + 22_000
         room = min(MOST_ROOM, max(LEAST_ROOM, ROW_ROOM * len(m.rows)))
@@ -92,10 +83,10 @@ class Page:
 
     def interval(self, row: Row) -> Markup:
         """The picture of a gain."""
-        return Markup(plot.interval(row, self._reach))
+        return Markup(curves.interval(row, self._reach))
 
-    def _progress(self, size: plot.Size) -> Markup:
-        return Markup(plot.progress(self.story.m, size, self.alt))
+    def _progress(self, size: progress.Size) -> Markup:
+        return Markup(progress.progress(self.story.m, size, self.alt))
 
     @cached_property
     def alt(self) -> str:
@@ -103,7 +94,9 @@ class Page:
         m = self.story.m
         sigma = m.beside.sigma
         band = (
-            f"The band is {plot.BAND_SIGMAS:g} sigma ({sigma:.2g})." if sigma else "There is no noise band."
+            f"The band is {progress.BAND_SIGMAS:g} sigma ({sigma:.2g})."
+            if sigma
+            else "There is no noise band."
         )
         return (
             f"{m.settings.metric} over {len(m.tried)} experiments. {self.story.title}. {len(m.kept)} kept, "
@@ -112,7 +105,7 @@ class Page:
 
     def picture(self) -> str:
         """The progress picture as a file of its own, with its colours inside; "" without a baseline."""
-        svg = plot.progress(self.story.m, plot.CARD, self.alt)
+        svg = progress.progress(self.story.m, progress.CARD, self.alt)
         rules = [line for line in (FOLDER / "page.css").read_text(encoding="utf-8").splitlines()
                  if line.startswith(PICTURE_RULES)]  # fmt: skip
         ground = "svg{background:var(--bg);font-family:system-ui,sans-serif}"
@@ -209,7 +202,7 @@ class Page:
         names = (row.id, f"{parent.id} before it" if parent and theirs else "")
         alt = f"Loss of {row.id} from {mine[0][1]:.4g} to {mine[-1][1]:.4g}"
         alt += f"; of {parent.id} to {theirs[-1][1]:.4g}" if parent and theirs else ""
-        return Picture(Markup(plot.curves(mine, theirs, names, alt)), names, _beside(mine, theirs))
+        return Picture(Markup(curves.curves(mine, theirs, names, alt)), names, _beside(mine, theirs))
 
 
 @dataclass(frozen=True)
@@ -255,35 +248,6 @@ def chance(p: float | None) -> str:
     return "0.99+" if p > 0.99 else "0.01−" if p < 0.01 else f"{p:.2f}"
 
 
-def diff_lines(text: str) -> list[Line]:
-    """A diff cut to what a person reads; its headers are told by one line a file."""
-    lines: list[Line] = []
-    size, whole = 0, clean(text[: 40 * DIFF_BYTES]).replace("\t", "    ").split("\n")
-    for line in whole:
-        kind = _kind(line)
-        if kind is None:
-            continue
-        size += len(line.encode())
-        if len(lines) >= DIFF_LINES or size > DIFF_BYTES:
-            lines.append(Line("cut", "… the rest is cut"))
-            break
-        lines.append(
-            Line(kind, line[:300] if kind != "file" else line.removeprefix("+++ ").removeprefix("b/"))
-        )
-    return lines
-
-
-def _kind(line: str) -> str | None:
-    """What a line of a unified diff is; None for a header that says nothing to a reader."""
-    if line.startswith(
-        ("diff --git", "index ", "--- ", "new file", "deleted file", "old mode", "new mode", "\\")
-    ):
-        return None
-    if line.startswith("+++ "):
-        return "file"
-    return {"@": "at", "+": "plus", "-": "minus"}.get(line[:1], "same" if line else None)
-
-
 def _curve_of(row: Row | None, curves: dict[str, Curve] | object) -> Curve:
     """The curve of the first of an experiment's runs that has one."""
     if row is None or not hasattr(curves, "get"):
@@ -296,7 +260,7 @@ def _beside(mine: Curve, theirs: Curve) -> list[tuple[str, str, str]]:
     """Six points of both curves side by side: the picture's twin as a table."""
     other = dict(theirs)
     rows = []
-    for x, y in plot.thin(mine, 6):
+    for x, y in curves.thin(mine, 6):
         rows.append((f"{x:g}", f"{y:.4g}", f"{other[x]:.4g}" if x in other else "–"))
     return rows
 

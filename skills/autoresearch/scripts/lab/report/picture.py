@@ -6,7 +6,7 @@ import io
 import math
 from typing import Any
 
-from lab.report.plot import BAND_SIGMAS
+from lab.report.progress import BAND_SIGMAS
 from lab.report.story import Story
 
 KEEP, DISCARD, CRASH, SOFT = "#0072b2", "#85898e", "#c04f00", "#55595e"
@@ -23,8 +23,16 @@ def pictures(s: Story) -> dict[str, bytes] | None:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    with matplotlib.rc_context({"font.family": "sans-serif", "text.usetex": False, "text.parse_math": False,
-                                "axes.spines.top": False, "axes.spines.right": False, "font.size": 12}):  # fmt: skip
+    with matplotlib.rc_context(
+        {
+            "font.family": "sans-serif",
+            "text.usetex": False,
+            "text.parse_math": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "font.size": 12,
+        }
+    ):
         return {"progress.png": _progress(s, Figure), "card.png": _card(s, Figure)}
 
 
@@ -39,8 +47,14 @@ def _card(s: Story, figure: Any) -> bytes:
     size = 30 if len(s.title) < 62 else 22
     drawn.text(0.05, 0.9, s.title, fontsize=size, fontweight="bold", va="center")
     drawn.text(0.05, 0.83, s.belief.head, fontsize=18, color=KEEP, va="center")
-    drawn.text(0.05, 0.05, "  ·  ".join((s.meta[0], s.cards[2].value + " experiments", s.cards[2].note, s.meta[3])),
-               fontsize=13, color=SOFT, va="center")  # fmt: skip
+    drawn.text(
+        0.05,
+        0.05,
+        "  ·  ".join((s.meta[0], s.cards[2].value + " experiments", s.cards[2].note, s.meta[3])),
+        fontsize=13,
+        color=SOFT,
+        va="center",
+    )
     _draw(s, drawn.add_axes((0.08, 0.17, 0.88, 0.58)))
     return _png(drawn)
 

@@ -23,9 +23,13 @@ class Evidence:
     low: float | None
     high: float | None
     p: float | None
+    p_words: str  # what the probability is of
     runs: int
     word: str  # clear, within noise, not measured
     flags: tuple[str, ...] = ()
+    measured: float | None = (
+        None  # the plain difference, where the gain is what is left of it after shrinking
+    )
 
     @property
     def clear(self) -> bool:
@@ -36,11 +40,14 @@ class Evidence:
 def weigh(e: Experiment) -> Evidence:
     """Read an experiment's evidence; what its release did not write is not measured."""
     low, high = _pair(e.interval)
+    difference = getattr(e, "difference", None)  # of releases that shrink what was measured
     return Evidence(
         gain=e.gain,
         low=low,
         high=high,
         p=e.p,
+        p_words="P(better)" if difference is None else "P(pays)",
+        measured=difference,
         runs=len(e.good_runs),
         word=UNKNOWN if e.gain is None or low is None else CLEAR if low > 0 else WITHIN,
         flags=flags_of(e),

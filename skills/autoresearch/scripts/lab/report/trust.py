@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lab import guards
 from lab.model import NOT_EVIDENCE
 from lab.report.figures import plural, said, span
 from lab.report.material import Material
@@ -105,24 +106,46 @@ def _repeated(m: Material) -> Check:
     if not m.kept:
         return Check(None, "Repeats", "nothing was kept")
     again = len(m.kept) - len(once)
-    return Check(not once or None, "Repeats", f"{again} of {plural(len(m.kept), 'kept change')} ran more than once"
-                 + (f"; once only: {', '.join(once[:6])}" if once else ""))  # fmt: skip
+    return Check(
+        not once or None,
+        "Repeats",
+        f"{again} of {plural(len(m.kept), 'kept change')} ran more than once"
+        + (f"; once only: {', '.join(once[:6])}" if once else ""),
+    )
 
 
 def _host(m: Material) -> Check:
     lost = [run.id for run in m.runs if run.outcome in NOT_EVIDENCE]
     if not lost:
         return Check(True, "The machine", "no run was lost to it")
-    return Check(None, "The machine", f"{plural(len(lost), 'run')} ended by it or from outside and never counted: "
-                 + ", ".join(lost[:6]))  # fmt: skip
+    return Check(
+        None,
+        "The machine",
+        f"{plural(len(lost), 'run')} ended by it or from outside and never counted: " + ", ".join(lost[:6]),
+    )
 
 
 def _flags(m: Material) -> Check:
-    flagged = [row for row in m.rows if row.evidence.flags]
-    if not flagged:
-        return Check(None, "Too good to be true", "nothing was flagged")
-    return Check(False, "Too good to be true",
-                 "; ".join(f"{row.id}: {row.evidence.flags[0]}" for row in flagged[:4]))  # fmt: skip
+    doubts = [f"{row.id}: {row.evidence.flags[0]}" for row in m.kept if row.evidence.flags]
+    alike = guards.all_the_same(m.state)
+    doubts += [said(guards.alike_words(alike), 200)] if alike else []
+    if doubts:
+        return Check(False, "Too good to be true", "; ".join(doubts[:4]))
+    said_of = "no kept gain far beyond what changes do here, no metric at its bound, no row of equal numbers"
+    return Check(True if m.kept else None, "Too good to be true", said_of)
+
+
+def _same_data(m: Material) -> Check:
+    facts = [run.facts for run in m.runs if run.counts and run.facts]
+    if not facts:
+        return Check(None, "The same data", "the runs print no fingerprint of what they measured on")
+    if not guards.same_for_all(facts):
+        return Check(False, "The same data", "runs that counted print different fingerprints")
+    return Check(
+        True,
+        "The same data",
+        f"{plural(len(facts), 'run')} print the same fingerprint of what they measured on",
+    )
 
 
 def _journal(m: Material) -> Check:
@@ -136,6 +159,16 @@ def _secrets(m: Material) -> Check:
 
 
 CHECKS: tuple[Callable[[Material], Check], ...] = (
-    _read_by_the_tool, _protected, _inside, _same_ruler, _noise, _repeated, _lengths, _flags, _host, _journal,
+    _read_by_the_tool,
+    _protected,
+    _inside,
+    _same_ruler,
+    _same_data,
+    _noise,
+    _repeated,
+    _lengths,
+    _flags,
+    _host,
+    _journal,
     _secrets,
-)  # fmt: skip
+)

@@ -83,15 +83,22 @@ def markdown(s: Story) -> str:
     lines += ["", "## What worked", "", *_rows(s, s.worked), "", "## Near misses", "", *_rows(s, s.near)]
     lines += ["", "## What failed", ""]
     if s.failures:
-        lines += [*_table(("class", "count", "which", "likely cause", "evidence", "then"), [
-            (x.kind, str(len(x.ids)), " ".join(x.ids[:6]), x.cause, f"{x.line} {x.where}", x.after) for x in s.failures
-        ]), ""]  # fmt: skip
+        lines += [
+            *_table(
+                ("class", "count", "which", "likely cause", "evidence", "then"),
+                [
+                    (x.kind, str(len(x.ids)), " ".join(x.ids[:6]), x.cause, f"{x.line} {x.where}", x.after)
+                    for x in s.failures
+                ],
+            ),
+            "",
+        ]
     lines += [_md(s.dropped), "", "## Can it be trusted?", ""]
     signs = {True: "yes", False: "LOOK", None: "open"}
     lines += _table(("", "check", "what was seen"), [(signs[c.ok], c.name, c.text) for c in s.checks])
     lines += ["", "## What was learned", ""]
     lines += [f"- {_md(n.text)}" + (f" ({_md(n.evidence)})" if n.evidence else "") for n in s.lessons] or [
-        _md(s.lessons_absent)
+        _md(s.no_lessons)
     ]
     lines += [
         "",
@@ -123,10 +130,20 @@ def _rows(s: Story, rows: Sequence[Row]) -> list[str]:
     if not rows:
         return ["None."]
     f = s.m.figures
-    return _table(("id", s.m.settings.metric, "gain", "evidence", "commit", "hypothesis"), [
-        (row.id, f.value(row.e.metric), f.change(row.evidence.gain), s.evidence_words(row), row.e.commit[:7], row.words(200))
-        for row in rows
-    ])  # fmt: skip
+    return _table(
+        ("id", s.m.settings.metric, "gain", "evidence", "commit", "hypothesis"),
+        [
+            (
+                row.id,
+                f.value(row.e.metric),
+                f.change(row.evidence.gain),
+                s.evidence_words(row),
+                row.e.commit[:7],
+                row.words(200),
+            )
+            for row in rows
+        ],
+    )
 
 
 def _everything(s: Story) -> list[str]:
@@ -157,16 +174,24 @@ def brief(s: Story) -> Record:
         "best": _place(m.best),
         "gain": m.gain,
         "believe": {"sign": s.belief.sign, "head": s.belief.head, "grounds": list(s.belief.grounds)},
-        "experiments": {"tried": len(m.tried), "kept": len(m.kept), "discarded": len(m.discards),
-                        "crashed": len(m.crashes), "since_keep": m.since_keep},
+        "experiments": {
+            "tried": len(m.tried),
+            "kept": len(m.kept),
+            "discarded": len(m.discards),
+            "crashed": len(m.crashes),
+            "since_keep": m.since_keep,
+        },
         "noise": {"sigma": m.beside.sigma, "n": m.beside.sigma_runs},
         "needs": [{"reason": need.reason, "command": need.verb} for need in s.needs],
         "worked": [_row(row) for row in s.worked[:TOP]],
         "near": [_row(row) for row in s.near[:TOP]],
-        "failures": [{"kind": x.kind, "count": len(x.ids), "cause": x.cause, "line": x.line, "then": x.after} for x in s.failures],
+        "failures": [
+            {"kind": x.kind, "count": len(x.ids), "cause": x.cause, "line": x.line, "then": x.after}
+            for x in s.failures
+        ],
         "next": m.beside.next,
         "pages": list(m.beside.pages),
-    }  # fmt: skip
+    }
 
 
 def data(s: Story) -> Record:

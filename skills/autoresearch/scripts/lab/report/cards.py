@@ -1,0 +1,94 @@
+"""The figures at a glance."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.report.figures import between, plural, span
+from lab.report.material import Material, Row
+
+LEAST_SHARE = 0.005  # of the time, below which it is not worth a word
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure with its name, and a line of what belongs to it."""
+
+    label: str
+    value: str
+    note: str
+
+
+def cards(m: Material) -> tuple[Card, ...]:
+    """The cards that have something to say, in order."""
+    return tuple(card for make in CARDS for card in [make(m)] if card)
+
+
+def took(m: Material) -> float:
+    """Seconds from the start to the last that happened."""
+    return between(m.state.started, m.hours_end)
+
+
+def _baseline(m: Material) -> Card:
+    return Card("baseline", m.figures.value(m.baseline.e.metric if m.baseline else None), _runs(m.baseline))
+
+
+def _best(m: Material) -> Card:
+    if m.best is None:
+        return Card("best", "–", "none yet")
+    note = f"{m.best.id} · {m.best.e.commit[:7]} · {_runs(m.best)}"
+    return Card("best", m.figures.value(m.best.e.metric), note)
+
+
+def _fresh(m: Material) -> Card | None:
+    proof, f = m.proof, m.figures
+    if proof is None or proof.gain is None:
+        return None
+    return Card("on fresh seeds", f.change(proof.gain), f"{f.change(proof.low)} to {f.change(proof.high)}")
+
+
+def _experiments(m: Material) -> Card:
+    note = f"{len(m.kept)} kept · {len(m.discards)} dropped · {len(m.crashes)} crashed"
+    return Card("experiments", str(len(m.tried)), note)
+
+
+def _memory(m: Material) -> Card:
+    after = m.best.e.memory_gb if m.best else None
+    before = m.baseline.e.memory_gb if m.baseline else None
+    if after is None or not before:
+        return Card("peak memory", "–", "not measured")
+    value = f"{after:.1f} GB" if after >= 1 else f"{1024 * after:.0f} MB"
+    change = 100 * (after / before - 1)
+    return Card(
+        "peak memory",
+        value,
+        "as the baseline" if abs(change) < 1 else f"{change:+.0f} % against the baseline",
+    )
+
+
+def _time(m: Material) -> Card:
+    times = [run.seconds for run in m.runs if run.seconds]
+    share = min(1.0, sum(times) / took(m)) if took(m) > 0 else 0.0
+    part = f"{share:.0%} of the time" if share >= LEAST_SHARE else ""
+    each = f"{span(statistics.median(times))} a run" if times else "no run yet"
+    return Card("training time", span(sum(times)), " · ".join(words for words in (each, part) if words))
+
+
+def _noise(m: Material) -> Card:
+    sigma = m.beside.sigma
+    if sigma is None:
+        return Card("noise", "–", "not measured")
+    return Card(
+        "noise", f"{sigma:.2g}" if sigma else "none", f"sigma, from {plural(m.beside.sigma_runs, 'run')}"
+    )
+
+
+def _runs(row: Row | None) -> str:
+    return plural(row.evidence.runs, "run") if row else "not measured"
+
+
+CARDS: tuple[Callable[[Material], Card | None], ...] = (
+    _baseline, _best, _fresh, _experiments, _memory, _time, _noise,
+)  # fmt: skip
