@@ -356,6 +356,7 @@ def _add_ten(root: str, who: int) -> None:
         ideas.add(lab, Idea("", f"writer {who} idea {n}", source="own"))
 
 
+@pytest.mark.slow
 def test_two_agents_and_a_person_at_once_lose_no_idea(lab: Lab) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_add_ten, args=(str(lab.root), who)) for who in range(2)]
@@ -493,6 +494,13 @@ def test_a_try_with_an_idea_writes_the_outcome_into_agenda_and_inbox(world: Proj
     assert f"- [x] halve the rate {mark}\n" in world.read("notes/inbox.md")
     assert mark in world.read(AGENDA)
     assert world.ok("status")["ideas"]["tested"] == 1
+
+
+@pytest.mark.slow
+def test_a_try_in_the_same_words_or_for_a_tested_idea_is_told_and_measured(world: Project) -> None:
+    idea = world.ok("ideas", "add", "halve the rate")["idea"]
+    world.edit("LR = 1.00", "LR = 0.50")
+    world.ok("try", "halve the rate", "--idea", idea["id"])
     world.edit("LR = 0.50", "LR = 0.40")
     again = world.run("try", "use half the rate")
     assert "note: e001 was worded alike" in again.out and again.code == 0

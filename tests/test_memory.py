@@ -236,6 +236,18 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
     assert path.read_bytes() == b"theirs\nours\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two names in one step")
+@pytest.mark.parametrize(("stands", "taken"), [(b"before", True), (b"saved at the last moment", False)])
+def test_a_save_between_the_last_look_and_the_exchange_is_put_back(
+    tmp_path: Path, stands: bytes, taken: bool
+) -> None:
+    path, staged = tmp_path / "note.md", tmp_path / "staged"
+    path.write_bytes(stands)
+    staged.write_bytes(b"ours")
+    assert notes._swapped_in(staged, path, b"before", b"ours") is taken
+    assert path.read_bytes() == (b"ours" if taken else stands)
+
+
 def _remember_ten(root: str, who: int) -> None:
     lab = Lab(Path(root))
     lab.read()
@@ -243,6 +255,7 @@ def _remember_ten(root: str, who: int) -> None:
         remember(lab, Lesson(f"writer {who} saw thing number {n}"))
 
 
+@pytest.mark.slow
 def test_two_agents_and_a_person_at_once_lose_nothing(lab: Lab) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_remember_ten, args=(str(lab.root), who)) for who in range(2)]

@@ -66,7 +66,7 @@ def remember(lab: Lab, lesson: Lesson) -> tuple[Entry, bool, list[str]]:
         same = next(e for e in reversed(after) if e.kind == lesson.kind and _says(e, block))
         for word, entry in old.items():
             if entry.id != same.id:
-                _set_state(lab.root, entry, word, f"{same.date} {same.title}")
+                _set_state(lab.root, entry, word, one_line(f"{same.date} {same.title}", 120))
     fresh = same.id not in {entry.id for entry in before}
     return same, fresh, _alike(before, same, set(_older(lesson).values()))
 
@@ -103,7 +103,7 @@ def _tag(lab: Lab) -> str:
 def _alike(before: Sequence[Entry], entry: Entry, leave: set[str]) -> list[str]:
     others = [e for e in before if e.id not in {entry.id, *leave} and e.state != REPLACED]
     return [
-        f"{e.id} says something alike: {e.title!r}; if this takes its place, repeat with --replaces {e.id}"
+        f"{e.id} says something alike: {one_line(e.title, 100)!r}; if this is better: --replaces {e.id}"
         for e in others
         if alike(e.title, entry.title)
     ][:2]

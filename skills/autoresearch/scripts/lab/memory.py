@@ -19,7 +19,6 @@ from lab import notes
 from lab.agenda import AGENDA
 from lab.errors import LabError
 from lab.model import MEMORIES
-from lab.redact import one_line
 
 HOLDS, CONTRADICTED, REPLACED = "holds", "contradicted", "replaced"
 STATES = (HOLDS, CONTRADICTED, REPLACED)
@@ -32,6 +31,7 @@ KINDS = {
     "campaign": ("campaigns/{tag}.md", "# Campaign {tag}"),
 }
 MOST_FILES = 2_000
+LONGEST_TITLE = 300
 ENTRIES_ONLY = ("learnings.md", "issues.md", "decisions.md")  # what stands there before a heading is preface
 _DATE = re.compile(r"\b(\d{4}-\d\d-\d\d)\b")
 _STATE = re.compile(r"\bState:[ \t*_`]*(holds|contradicted|replaced)\b", re.IGNORECASE)
@@ -113,13 +113,15 @@ def _identity(entry: Entry, taken: set[str]) -> str:
 
 def parsed(data: bytes, file: str) -> list[Entry]:
     """The entries of one file; a file of a person's own without such headings is one entry."""
-    lines = text_lines(data)
+    lines, kind = text_lines(data), _kind(file)
     heads = [n for n in outside_code(lines) if lines[n].startswith("## ")]
     if not heads and any(lines) and Path(file).name not in ENTRIES_ONLY:
         first = next(n for n, line in enumerate(lines) if line)
-        return [_entry(lines[first].lstrip("# "), lines[first + 1 :], file, first)]
+        return [_entry(lines[first].lstrip("# "), lines[first + 1 :], file, first, kind)]
     ends = [*heads, len(lines)][1:]
-    return [_entry(lines[n][3:], lines[n + 1 : end], file, n) for n, end in zip(heads, ends, strict=True)]
+    return [
+        _entry(lines[n][3:], lines[n + 1 : end], file, n, kind) for n, end in zip(heads, ends, strict=True)
+    ]
 
 
 def text_lines(data: bytes) -> list[str]:
@@ -128,7 +130,7 @@ def text_lines(data: bytes) -> list[str]:
     return [line.decode("utf-8", "replace").rstrip() for line in lines]
 
 
-def _entry(heading: str, body: Sequence[str], file: str, line: int) -> Entry:
+def _entry(heading: str, body: Sequence[str], file: str, line: int, kind: str) -> Entry:
     text = "\n".join(body).strip()
     date = _DATE.search(heading)
     title = heading.replace(date[1], "", 1) if date else heading
@@ -137,8 +139,8 @@ def _entry(heading: str, body: Sequence[str], file: str, line: int) -> Entry:
     campaign = _CAMPAIGN.findall(text)
     return Entry(
         id="",
-        kind=_kind(file),
-        title=one_line(title, 200).strip(" -:·") or "(no title)",
+        kind=kind,
+        title=" ".join(title.split())[:LONGEST_TITLE].strip(" -:·") or "(no title)",  # shown through one_line
         text=text,
         file=file,
         line=line + 1,

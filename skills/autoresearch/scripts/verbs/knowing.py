@@ -93,7 +93,13 @@ def _place(folder: Path) -> tuple[Path, Path | None]:
 
 
 def _record(entry: Entry) -> Record:
-    return {**vars(entry), "evidence": list(entry.evidence), "text": one_line(entry.text, 2 * EXCERPT)}
+    title = one_line(entry.title, 120)
+    return {
+        **vars(entry),
+        "evidence": list(entry.evidence),
+        "title": title,
+        "text": one_line(entry.text, 2 * EXCERPT),
+    }
 
 
 # -- ideas -------------------------------------------------------------------------------------------------
