@@ -31,12 +31,12 @@ from lab.comparison import (
     next_look,
 )
 from lab.confirm import PAIRS
-from lab.decide import Facts, decide, pooled_noise
+from lab.decide import Belief, Facts, decide, opening, pooled_noise, settle
 
 SIGMA = 0.0005  # of a metric near 1: what published language-model runs have
 LEVEL = 1.0
 TRIES = 30
-SEEDS = range(42, 46)  # of the loop; the fresh ones begin at 1000
+FIRST_SEED = 42  # of the loop; the fresh ones begin at 1000
 LONGEST = 40  # pairs
 Pair = tuple[float, float]
 
@@ -49,7 +49,7 @@ class World:
     tails: int = 0  # degrees of freedom of Student's t; 0: Gaussian
     drift: float = 0.0  # random walk of the machine, sd from one run to the next
     skew: bool = False  # one run in ten is hit by a busy machine and comes out worse
-    equal: bool = False  # what is confirmed is no better at all, though the loop claims 2 sigma: the worst case
+    equal: bool = False  # the worst case: no better at all, though the loop claims 2 sigma
 
 
 WORLDS = {
@@ -92,37 +92,50 @@ def effect(rng: random.Random) -> float:
 
 def campaign(machine: Machine, rng: random.Random) -> tuple[float, float]:
     """Run a campaign; return the true mean of what it ends with, and the gain it claims in the metric."""
-    groups = [[machine.run(0.0, seed) for seed in SEEDS[:3]]]
-    best, runs = 0.0, list(zip(SEEDS, groups[0], strict=False))
-    start = statistics.fmean(groups[0])
+    runs = [(FIRST_SEED + k, machine.run(0.0, FIRST_SEED + k)) for k in range(3)]
+    groups: list[list[float]] = []  # the numbers of every commit but the incumbent and the candidate
+    best, start = 0.0, statistics.fmean(m for _, m in runs)
+    belief = opening(facts([], runs, groups, None))
     for _ in range(TRIES):
         mean = best + effect(rng)
-        mine: list[tuple[int, float]] = []
+        mine = [(FIRST_SEED, machine.run(mean, FIRST_SEED))]
         while True:
-            seed = SEEDS[len(mine)]
-            if mine and seed not in dict(runs):
-                runs.append((seed, machine.run(best, seed)))
-            mine.append((seed, machine.run(mean, seed)))
-            known = pooled_noise([*groups, [m for _, m in mine]])
-            verdict = decide(facts(mine, runs, known.sigma, known.df, known.n))
-            if verdict.action != "repeat" or len(mine) == len(SEEDS):
+            known = facts(mine, runs, groups, belief)
+            verdict = decide(known)
+            if verdict.action != "repeat":
                 break
-        if len(mine) > 1:
-            groups.append([m for _, m in mine])
-        if verdict.action == "keep":
+            if verdict.side == "incumbent":
+                runs.append((FIRST_SEED + len(runs), machine.run(best, FIRST_SEED + len(runs))))
+            else:
+                mine.append((FIRST_SEED + len(mine), machine.run(mean, FIRST_SEED + len(mine))))
+        belief = settle(known, verdict.action) or belief
+        kept = verdict.action == "keep"
+        groups.append([m for _, m in (runs if kept else mine)])
+        if kept:
             best, runs = mean, mine
     return best, start - statistics.fmean([m for _, m in runs])
 
 
-def facts(
-    mine: Sequence[tuple[int, float]], runs: Sequence[tuple[int, float]], sigma: float | None, df: int, n: int
-) -> Facts:
-    known = {
-        "goal": "min", "candidate": tuple(mine), "incumbent": tuple(runs), "sigma": sigma, "sigma_df": df,
-        "sigma_n": n, "baseline_metric": LEVEL, "added": 2, "removed": 1,
-    }  # fmt: skip
-    names = {field.name for field in dataclasses.fields(Facts)}
-    return Facts(**{name: value for name, value in known.items() if name in names})
+Runs = list[tuple[int, float]]
+
+
+def facts(mine: Runs, runs: Runs, groups: list[list[float]], belief: Belief | None) -> Facts:
+    noise = pooled_noise([*groups, [m for _, m in mine], [m for _, m in runs]])
+    return Facts(
+        goal="min",
+        candidate=tuple(mine),
+        incumbent=tuple(runs),
+        sigma=noise.sigma,
+        sigma_n=noise.n,
+        sigma_df=noise.df,
+        baseline_metric=LEVEL,
+        added=2,
+        removed=1,
+        belief=belief,
+        next_seed=FIRST_SEED + len(mine),
+        incumbent_seed=FIRST_SEED + len(runs),
+        incumbent_may=True,
+    )
 
 
 # -- the rules -----------------------------------------------------------------------------------------
@@ -205,7 +218,7 @@ class Tally:
         self.width += (found.interval[1] - found.interval[0]) / 2 / SIGMA
         self.bias += (found.gain - truth) / SIGMA
         self.confirmed += verdict == "confirmed"
-        self.wrongly += verdict == "confirmed" and truth <= 0
+        self.wrongly += verdict == "confirmed" and truth <= 1e-6 * SIGMA
         self.not_confirmed += verdict == "not confirmed"
 
 

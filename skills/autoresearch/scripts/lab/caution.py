@@ -122,4 +122,5 @@ def second_look(lab: Lab, experiment: Experiment, decision: Decision) -> bool:
     """Whether a keep on a single run is too good to be believed before it runs on another seed."""
     if decision.action != "keep" or len(experiment.good_runs) > 1:
         return False
-    return bool(guards.too_good(lab.state, experiment, decision.gain, decision.sigma))
+    metric = experiment.good_runs[0].metric
+    return bool(guards.too_good(lab.state, experiment, metric, lab.settings.goal, decision.sigma))

@@ -104,13 +104,18 @@ def all_the_same(state: State) -> list[str]:
     return list(largest.values()) if len(largest) >= ALIKE else []
 
 
-def too_good(state: State, experiment: Experiment, gain: float | None, sigma: float | None) -> str:
+def too_good(
+    state: State, experiment: Experiment, metric: float | None, goal: str, sigma: float | None
+) -> str:
     """Say that a gain is 6 sigma beyond what this campaign's changes do, or "".
 
     Sigma here is the size of an effect, robustly (1.4826 times the median of what the others did), and the
-    noise of a difference together; before five others were judged nobody knows what is usual.
+    noise of a difference together; before five others were judged nobody knows what is usual. Effects are
+    plain differences of means: what a judge believes of a failed idea is shrunk to almost nothing.
     """
-    others = [e.gain for e in state.experiments.values() if e is not experiment and e.gain is not None]
+    every = ((e, effect(state, e, e.metric, goal)) for e in state.experiments.values())
+    others = [size for e, size in every if e is not experiment and size is not None]
+    gain = effect(state, experiment, metric, goal)
     if gain is None or len(others) < EFFECTS:
         return ""
     usual = 1.4826 * statistics.median(map(abs, others))
@@ -120,6 +125,14 @@ def too_good(state: State, experiment: Experiment, gain: float | None, sigma: fl
     return (
         f"too good to be true: {gain / scale:.0f} times what changes do here ({scale:.2g}); look at the diff"
     )
+
+
+def effect(state: State, experiment: Experiment, metric: float | None, goal: str) -> float | None:
+    """How much better than the incumbent of its time an experiment came out; None for the baseline."""
+    against = state.experiments.get(experiment.against or state.incumbent_id)
+    if metric is None or against is None or against.metric is None or experiment.id == BASELINE:
+        return None
+    return metric - against.metric if goal == "max" else against.metric - metric
 
 
 def at_bound(metric: float | None, goal: str) -> str:
@@ -134,12 +147,11 @@ def flags(
     experiment: Experiment,
     metric: float | None,
     goal: str,
-    gain: float | None,
     sigma: float | None,
 ) -> list[str]:
     """What to look at before this experiment's number is believed."""
     alike = all_the_same(state)
-    found = [too_good(state, experiment, gain, sigma), at_bound(metric, goal)]
+    found = [too_good(state, experiment, metric, goal, sigma), at_bound(metric, goal)]
     if experiment.id in alike:
         found.append(alike_words(alike))
     margin = usual_margin(state.experiments.values())
