@@ -103,7 +103,7 @@ HOSTILE = (
     "long words " * 900,
 )
 MOVES = (
-    Move("Raise the learning rate to 0.05", {"LR": 0.05}, because="the loss still falls at the end", expect="-0.1"),
+    Move("Raise the learning rate to 0.05", {"LR": 0.05}, because="the loss still falls", expect="-0.1"),
     Move("Double the width", {"WIDTH": 12}, because="six units look too few for two bends", expect="-0.05"),
     Move("Learning rate 0.1", {"LR": 0.1}, because="0.05 helped and nothing diverged", expect="-0.1"),
     Move("Learning rate 30", {"LR": 30.0}, because="see where it breaks", expect="diverges"),
@@ -115,7 +115,7 @@ MOVES = (
     Move("Weight decay 0.01", {"DECAY": 0.01}, because="habit", expect="no change"),
     Move("Weight decay 0.1", {"DECAY": 0.1}, because="0.01 was too weak to see", expect="worse"),
     Move("Average the last weights", swap=("for step in range(STEPS):", "for step in range(STEP):")),
-    Move("Warm-down over the last half", {"WARMDOWN": 0.5}, because="the end of the curve is noisy", expect="-0.02"),
+    Move("Warm-down over the last half", {"WARMDOWN": 0.5}, because="the end is noisy", expect="-0.02"),
     Move(HOSTILE[0], {"WIDTH": 7}, expect="</script><script>alert(2)</script>"),
     Move("Learning rate 0.2", {"LR": 0.2}, because="momentum leaves room", expect="-0.02"),
     Move("Learning rate 0.3", {"LR": 0.3}, because="further in the same direction", expect="-0.01"),
@@ -125,7 +125,7 @@ MOVES = (
     Move("Momentum 0.95", {"MOMENTUM": 0.95}, because="further", expect="worse"),
     Move("First weights of 1.5", {"INIT": 1.5}, because="1.0 helped", expect="-0.01"),
     Move("First weights of 2", {"INIT": 2.0}, because="further", expect="worse"),
-    Move("A table of a billion numbers", swap=("curve = []", "curve = []\nraise MemoryError('a billion numbers')")),
+    Move("A table of a billion numbers", swap=("curve = []", "raise MemoryError('a billion')")),
     Move(HOSTILE[1], {"CLIP": 3.0}),
     Move("Warm-down over everything", {"WARMDOWN": 1.0}, because="half helped", expect="-0.01"),
     Move("Width 16", {"WIDTH": 16}, because="width pays when the rate is right", expect="-0.02"),
@@ -147,7 +147,7 @@ MOVES = (
     Move("800 steps", {"STEPS": 800}, because="more of the same", expect="-0.02"),
     Move("Batch of 6", {"BATCH": 6}, because="time for more steps", expect="no change"),
     Move("1000 steps", {"STEPS": 1000}, because="the budget allows it", expect="-0.01"),
-    Move("Warm-down over the last fifth", {"WARMDOWN": 0.2}, because="the middle still learns", expect="-0.01"),
+    Move("Warm-down over the last fifth", {"WARMDOWN": 0.2}, because="the middle learns", expect="-0.01"),
     Move("Learning rate 0.5", {"LR": 0.5}, because="longer warm-down", expect="-0.01"),
     Move("Momentum 0.7", {"MOMENTUM": 0.7}, because="the rate is high now", expect="-0.01"),
     Move("Width 14", {"WIDTH": 14}, because="as good with less", expect="not worse"),
@@ -188,7 +188,8 @@ def _tried(project: Project, move: Move) -> str:
         return f"refused: {move.words[:60]!r}"
     assert answer.code == 0, f"{answer.out}\n{answer.err}"
     done = answer.json
-    return f"{done['experiment']} {done['verdict']} {done['metric']} {len(done['runs'])} runs: {move.words[:60]!r}"
+    runs = f"{len(done['runs'])} runs"
+    return f"{done['experiment']} {done['verdict']} {done['metric']} {runs}: {move.words[:60]!r}"
 
 
 def _last(project: Project) -> str:

@@ -278,7 +278,7 @@ def test_fresh_seeds_have_the_last_word() -> None:
         assert ('class="ring"' in Page(story).html()) is (verdict == "confirmed")
 
 
-# -- what needs a person, and whether it goes on ---------------------------------------------------------
+# -- what needs a person, and whether it goes on -------------------------------------------------------
 
 
 def verbs(story: Story) -> list[str]:
@@ -324,7 +324,7 @@ def test_a_run_at_work_is_named() -> None:
     assert story.present == "running e002.1" and "e002" in Page(story).html() and verbs(story) == ["confirm"]
 
 
-# -- the parts ---------------------------------------------------------------------------------------------
+# -- the parts -----------------------------------------------------------------------------------------
 
 
 def test_crashes_are_told_by_class_with_what_was_done_about_them() -> None:
@@ -368,6 +368,28 @@ def test_a_run_much_shorter_than_the_others_is_doubted() -> None:
     assert check.ok is False and "e001.1" in check.text
 
 
+def test_runs_on_other_data_are_doubted() -> None:
+    state = a_campaign(keep(0.03), discard(-0.1))
+
+    def checked() -> bool | None:
+        return next(c.ok for c in told(state).checks if c.name == "The same data")
+
+    assert checked() is None
+    for e in state.experiments.values():
+        e.runs[0].facts = {"fingerprint": "aa"}
+    assert checked() is True
+    state.experiments["e002"].runs[0].facts = {"fingerprint": "bb"}
+    assert checked() is False
+
+
+def test_a_flag_is_a_doubt_and_needs_a_person() -> None:
+    state = a_campaign(keep(0.03))
+    state.experiments["e001"].flags = ["too good to be true: 9 times what changes do here"]
+    story = told(state)
+    assert verbs(story)[0] == "show e001" and "too good to be true" in Page(story).html()
+    assert any(line.startswith("doubt: Too good") for line in wake(story))
+
+
 def test_lessons_stand_on_the_page_with_their_evidence() -> None:
     story = told(a_campaign(keep(0.03)), lessons=(Note("Warm-up matters", "t1: e001"),))
     for text in (Page(story).html(), markdown(story), "\n".join(wake(story))):
@@ -392,7 +414,7 @@ def test_how_well_the_hypotheses_foretold_is_counted() -> None:
     )
 
 
-# -- pictures ------------------------------------------------------------------------------------------------
+# -- pictures ------------------------------------------------------------------------------------------
 
 
 def test_marks_differ_in_shape_and_the_picture_has_words_and_a_table() -> None:
@@ -480,7 +502,7 @@ def test_pictures_as_png_are_an_extra() -> None:
         assert made["card.png"][16:24] == (1200).to_bytes(4, "big") + (675).to_bytes(4, "big")
 
 
-# -- diffs and numbers -----------------------------------------------------------------------------------------
+# -- diffs and numbers ---------------------------------------------------------------------------------
 
 
 def test_a_diff_is_cut_and_its_headers_become_one_line() -> None:
@@ -521,7 +543,7 @@ def test_numbers_and_times_in_words() -> None:
     assert ticks("say `a<b` and `") == "say `a&lt;b` and `" and ticks("`a<b`!") == "<code>a&lt;b</code>!"
 
 
-# -- hostile texts -------------------------------------------------------------------------------------------
+# -- hostile texts -------------------------------------------------------------------------------------
 
 
 def everywhere(text: str) -> Story:
@@ -584,7 +606,7 @@ def test_secrets_are_hidden() -> None:
     assert key not in Page(everywhere(f"key {key}")).html() + markdown(everywhere(f"key {key}"))
 
 
-# -- size ------------------------------------------------------------------------------------------------------
+# -- size ----------------------------------------------------------------------------------------------
 
 
 def many(count: int) -> Story:
@@ -618,7 +640,7 @@ def test_a_long_text_is_cleaned_once_and_cut() -> None:
     assert said("a  b\n c", 40) == "a b c" and said("word " * 5000, 20) == "word word word word…"
 
 
-# -- in a project ------------------------------------------------------------------------------------------------
+# -- in a project --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -698,7 +720,7 @@ def test_without_the_commits_there_is_a_page_without_diffs(begun: Project) -> No
     )
 
 
-# -- in a browser --------------------------------------------------------------------------------------------------
+# -- in a browser --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -785,14 +807,13 @@ def test_filtering_works_by_keyboard(tab: Browser, night: Project) -> None:
 def test_folds_open_by_keyboard_and_links_open_what_they_point_to(tab: Browser) -> None:
     focused(tab, "it.tagName === 'SUMMARY' && it.parentElement.classList.contains('exp')")
     tab.key("Enter")
-    assert tab.run(
-        "document.activeElement.parentElement.open && document.activeElement.parentElement.textContent.includes('+')"
-    )
+    assert tab.run("(it => it.open && it.textContent.includes('+'))(document.activeElement.parentElement)")
     focused(tab, "it.tagName === 'A' && !!it.closest('.failures')")
     tab.key("Enter")
     # The page hears of the new address a moment later.
-    opened = "new Promise(done => setTimeout(() => done(document.getElementById(location.hash.slice(1)).open), 80))"
-    assert any(tab.run(opened) for _ in range(40))
+    opened = "document.getElementById(location.hash.slice(1)).open"
+    later = f"new Promise(done => setTimeout(() => done({opened}), 80))"
+    assert any(tab.run(later) for _ in range(40))
 
 
 @pytest.mark.slow
@@ -826,6 +847,6 @@ def test_axe_finds_nothing(tab: Browser, axe: str, dark: bool, width: int) -> No
     tab.run("document.querySelectorAll('details').forEach(d => d.open = true)")
     tab.run(axe + "; 0")
     found = tab.run(
-        "axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes.length, v.nodes[0].html.slice(0, 200)]))"
+        "axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html.slice(0, 200))]))"
     )
     assert found == []

@@ -114,7 +114,8 @@ def records(base: str, made: list[str], outcomes: list[str], rng: random.Random)
         name = f"e{n:03d}"
         gain = abs(rng.gauss(0, 2 * SIGMA)) if verdict == "keep" else -abs(rng.gauss(0, 20 * SIGMA))
         value = None if verdict == "crash" else best - gain
-        words = f"Set constant {n % 60} to {n}, because number {n - 1} was {'better' if n % 3 else 'worse'} than hoped"
+        last = "better" if n % 3 else "worse"
+        words = f"Set constant {n % 60} to {n}, because number {n - 1} was {last} than hoped"
         yield from experiment(name, commit, parent, words, at(n), [value], rng.choice(CRASHES))
         judged = {
             "event": "verdict",
@@ -215,7 +216,7 @@ def measure(folder: Path, count: int, empty: Cost) -> None:
     print(f"{count:,} experiments: page {size / 1000:.0f} KB (promised: {limit})")
     print(f"  `report` {report.beside(empty)}")
     print(
-        f"  `wake`   {wake.beside(empty)}, {len(text.splitlines())} lines, {len(text)} bytes (promised: 0.5 s)"
+        f"  `wake`   {wake.beside(empty)}, {len(text.splitlines())} lines, {len(text)} bytes; promised 0.5 s"
     )
 
 
@@ -230,7 +231,7 @@ def main() -> None:
         empty, _ = timed([sys.executable, "-c", "import click, yaml"], folder)
         load = os.getloadavg()[0]
         print(
-            f"an empty Python with click and yaml: {empty.wall:.3f} s, {empty.cpu:.3f} s of CPU; load average {load:.1f}"
+            f"an empty Python with click, yaml: {empty.wall:.3f} s, {empty.cpu:.3f} s of CPU; load {load:.1f}"
         )
         for count in wanted.experiments:
             measure(folder / str(count), count, empty)

@@ -13,8 +13,8 @@ from verbs.shared import Context, next_step, verb
 def report(obj: Context, show: bool) -> None:
     """Write the morning page: one HTML file that says what to believe and what to decide
 
-    May be called at any time, during a run too. Beside the page: report.md, report.json, progress.svg, and two
-    PNG files where matplotlib is installed. Nothing in it is loaded from anywhere: send the file as it is.
+    May be called at any time, during a run too. Beside the page: report.md, report.json, progress.svg, and
+    two PNG files where matplotlib is installed. Nothing in it is loaded from elsewhere: send it as it is.
     """
     from lab import morning
 

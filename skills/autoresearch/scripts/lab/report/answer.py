@@ -95,8 +95,8 @@ def _fresh(m: Material) -> tuple[str, ...]:
         return (f"{proof.id}: {said(proof.reason, 200)}",)
     chance = "" if proof.p is None else ", p < 0.0001" if proof.p < 1e-4 else f", p {proof.p:.2g}"
     return (
-        f"On {plural(proof.pairs, 'fresh pair')} of seeds {proof.experiment} is {f.change(proof.gain)} against "
-        f"the baseline in {proof.metric} ({f.change(proof.low)} to {f.change(proof.high)}{chance}).",
+        f"On {plural(proof.pairs, 'fresh pair')} of seeds {proof.experiment} is {f.change(proof.gain)} "
+        f"against the baseline in {proof.metric} ({f.change(proof.low)} to {f.change(proof.high)}{chance}).",
     )
 
 

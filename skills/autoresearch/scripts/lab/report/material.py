@@ -1,4 +1,4 @@
-"""What the page is made of: the state, the settings, what was read beside them, and the lists drawn from it."""
+"""What the page is made of: state, settings, what was read beside them, and the lists drawn from it."""
 
 from __future__ import annotations
 

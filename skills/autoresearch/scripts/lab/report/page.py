@@ -100,7 +100,7 @@ class Page:
         )
         return (
             f"{m.settings.metric} over {len(m.tried)} experiments. {self.story.title}. {len(m.kept)} kept, "
-            f"{len(m.discards)} discarded, {len(m.crashes)} crashed. {band} The table below has the same steps."
+            f"{len(m.discards)} discarded, {len(m.crashes)} crashed. {band} The table below has the steps."
         )
 
     def picture(self) -> str:

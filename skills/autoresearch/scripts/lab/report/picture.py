@@ -1,7 +1,8 @@
-"""Progress and the share card as PNG, where matplotlib happens to be there: an extra that nothing relies on."""
+"""Progress and the share card as PNG, where matplotlib happens to be: an extra that nothing relies on."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 from typing import Any
@@ -19,8 +20,10 @@ def pictures(s: Story) -> dict[str, bytes] | None:
     if s.m.baseline is None:
         return {}
     try:
-        import matplotlib  # 0.3 s, and seldom there
-        from matplotlib.figure import Figure
+        matplotlib = importlib.import_module(
+            "matplotlib"
+        )  # 0.3 s, and seldom there: types know nothing of it
+        figure = importlib.import_module("matplotlib.figure").Figure
     except ImportError:
         return None
     with matplotlib.rc_context(
@@ -33,7 +36,7 @@ def pictures(s: Story) -> dict[str, bytes] | None:
             "font.size": 12,
         }
     ):
-        return {"progress.png": _progress(s, Figure), "card.png": _card(s, Figure)}
+        return {"progress.png": _progress(s, figure), "card.png": _card(s, figure)}
 
 
 def _progress(s: Story, figure: Any) -> bytes:

@@ -37,7 +37,7 @@ CARD = Size(1120, 400, 84, 46, 17, 6.5, True)
 
 
 def progress(m: Material, size: Size = WIDE, alt: str = "") -> str:
-    """The staircase of the best value over the experiments, with the noise band and every experiment's mark."""
+    """The staircase of the best value over the experiments, the noise band, every experiment's mark."""
     rows = [row for row in m.rows if row.e.verdict]
     if m.baseline is None:
         return ""

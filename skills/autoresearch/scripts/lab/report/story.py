@@ -1,4 +1,4 @@
-"""What the page says, part by part and in the order of reading; the page, the Markdown and `wake` print it."""
+"""What the page says, part by part in the order of reading; page, Markdown and `wake` print it."""
 
 from __future__ import annotations
 
