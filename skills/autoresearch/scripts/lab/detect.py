@@ -13,9 +13,14 @@ from lab.settings import METRIC_NAME, Settings, kill_after_default
 SCRIPTS = ("train.py", "main.py", "run.py")
 # A printed summary line in the source: print(f"val_bpb:   {x:.6f}") or "METRIC name={x}".
 PRINTED = re.compile(r"""["'](?:METRIC )?([A-Za-z_][A-Za-z0-9_]*)\s*[:=]\s*(?:\{|%|["']\s*,)""")
-LOWER = re.compile(r"loss|bpb|ppl|perplex|error|err\b|rmse|mse|mae|nll|seconds|latency|runtime|wer|cer|fid")
+LOWER = re.compile(
+    r"loss|bpb|bpc|bits|entropy|ppl|perplex|error|err\b|rmse|mse|mae|nll|seconds|latency|runtime|wer|cer|fid"
+)
 HIGHER = re.compile(r"acc|f1|auc|score|reward|r2|map\b|bleu|rouge|iou|throughput|precision|recall|return")
 HELD_OUT = re.compile(r"val|valid|test|eval|dev|heldout")
+SCORE = re.compile(r"(?:val|valid|test|heldout)_")  # says that it is a score, whatever its name goes on with
+COST = re.compile(r"seconds|latency|runtime")  # printed beside a score it is not what counts
+FILE = re.compile(r"""["']([\w][\w./-]*\.\w{1,8})["']""")
 QUOTED = re.compile(r"""["']((?:val|valid|test|eval)_[A-Za-z0-9_]+)["']""")
 SEED_ENV = re.compile(r"""(?:get\w*\(|\[)\s*["']([A-Z0-9_]*SEED[A-Z0-9_]*)["']""")
 IMPORTED = re.compile(r"^(?:from|import)\s+([A-Za-z_]\w*)", re.MULTILINE)
@@ -42,15 +47,16 @@ class Wishes:
     max_hours: float | None = None
 
 
-def detect(root: Path, wishes: Wishes, ignored: set[str]) -> Settings:
+def detect(root: Path, wishes: Wishes, ignored: set[str], committed: set[str]) -> Settings:
     """Fill what `wishes` leaves open from the files in `root`; say which flag is missing otherwise.
 
     `ignored` holds the names of git-ignored entries of `root`: those a run only sees when shared.
+    `committed` holds the paths, relative to `root`, that may be protected.
     """
     named = next((name for name in wishes.edit if (root / name).suffix == ".py"), None)
     script = named or ("" if wishes.command and wishes.edit else _script(root, wishes.command))
     edit = wishes.edit or (script,)
-    protect = wishes.protect or _imported(root, script, edit)
+    protect = wishes.protect or _fixed(root, script, edit, committed)
     text = "\n".join(_source(root / name) for name in dict.fromkeys((script, *edit, *protect)))
     metric = wishes.metric or _metric(text)
     if not METRIC_NAME.fullmatch(metric):
@@ -105,11 +111,19 @@ def _imported(root: Path, script: str, edit: tuple[str, ...]) -> tuple[str, ...]
     return tuple(name for name in found if name not in edit and name != script)
 
 
+def _fixed(root: Path, script: str, edit: tuple[str, ...], committed: set[str]) -> tuple[str, ...]:
+    """What the script imports from the project, and the committed files these modules name: their data."""
+    modules = _imported(root, script, edit)
+    named = {name for module in modules for name in FILE.findall(_source(root / module))}
+    data = sorted(name for name in named & committed if name not in (*modules, *edit, script))
+    return (*modules, *(name for name in data if Path(name).suffix != ".py"))
+
+
 def _metric(text: str) -> str:
     names = [str(name) for name in dict.fromkeys([*PRINTED.findall(text), *QUOTED.findall(text)])]
     scored = [n for n in names if LOWER.search(n.lower()) or HIGHER.search(n.lower())]
-    held_out = [n for n in scored if HELD_OUT.search(n.lower())]
-    choice = held_out or scored
+    held_out = [n for n in scored if HELD_OUT.search(n.lower()) and not COST.search(n.lower())]
+    choice = held_out or [n for n in names if SCORE.match(n.lower()) and not COST.search(n.lower())] or scored
     if len(choice) == 1 or (choice and choice[0] == "val_bpb"):
         return choice[0]
     seen = (

@@ -18,10 +18,12 @@ RESULTS = "results.tsv"
 EXCLUDED = (f"/{HOME}/", f"/{RESULTS}")
 
 
-def begin(lab: Lab, tag: str, wishes: Wishes) -> list[str]:
+def begin(lab: Lab, tag: str, wishes: Wishes, leave_out: bool = False) -> list[str]:
     """Write the settings, the branch and the first journal record; return what to tell.
 
-    Raises `LabError` (4) on a dirty tree, an existing branch or a campaign that is not finished.
+    With `leave_out`, uncommitted changes of files that are neither edited nor protected are the user's: they
+    stay as they are, and runs use the committed versions. Raises `LabError` (4) on any other dirty tree, an
+    existing branch or a campaign that is not finished.
     """
     workspace = lab.workspace
     name, base = workspace.head()
@@ -29,14 +31,16 @@ def begin(lab: Lab, tag: str, wishes: Wishes) -> list[str]:
     _refuse_if_taken(lab, tag, branch)
     changed = workspace.without_notes(workspace.dirty(), _inbox(lab))
     dirty = sorted(changed - {f"{workspace.prefix}{FILE_NAME}"})
-    if dirty:
-        shown = ", ".join(dirty[:5]) + (f" and {len(dirty) - 5} more" if len(dirty) > 5 else "")
+    if dirty and not leave_out:
         raise LabError(
-            f"the working tree is dirty: {shown}", "commit these changes (or put them on a branch) first"
+            f"the working tree is dirty: {_listed(dirty)}",
+            "commit these changes (or put them on a branch) first; when they are the user's unfinished work "
+            "and no run needs them: --leave-out",
         )
     _refuse_foreign_results(lab, base)
-    settings, told = _settings(lab, wishes)
+    settings, told = _settings(lab, wishes, base)
     _check_files(lab, base, settings)
+    _refuse_dirty_parts(lab, base, settings, dirty)
     workspace.exclude([f"/{workspace.prefix}{line[1:]}" for line in EXCLUDED])
     step("init.excluded")
     with lab.changing("init"):
@@ -49,8 +53,25 @@ def begin(lab: Lab, tag: str, wishes: Wishes) -> list[str]:
             frozen=settings.frozen,
         )
         workspace.update_ref(f"refs/heads/{branch}", base, None)
+        if dirty:
+            lab.journal.append("accepted", files={path: workspace.fingerprint(path) for path in dirty})
         views.write_results(lab.root / RESULTS, lab.state, settings.metric)
-    return told
+    return [*told, f"left as they are, and out of every run: {_listed(dirty)}"] if dirty else told
+
+
+def _listed(paths: list[str]) -> str:
+    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+
+
+def _refuse_dirty_parts(lab: Lab, base: str, settings: Settings, dirty: list[str]) -> None:
+    """A file that candidates change or that must not change cannot be left out."""
+    parts = lab.workspace.files(base, (*settings.edit, *settings.protect))
+    taken = [path for path in dirty if path in parts]
+    if taken:
+        raise LabError(
+            f"{_listed(taken)} has uncommitted changes and is edited or protected in the campaign",
+            "commit these first: every comparison starts from the committed version",
+        )
 
 
 def _inbox(lab: Lab) -> str | None:
@@ -106,11 +127,13 @@ def _archive(lab: Lab, tag: str) -> None:
     lab.read()
 
 
-def _settings(lab: Lab, wishes: Wishes) -> tuple[Settings, list[str]]:
+def _settings(lab: Lab, wishes: Wishes, base: str) -> tuple[Settings, list[str]]:
     path = lab.root / FILE_NAME
     if not path.exists():
         names = {entry.name for entry in lab.root.iterdir()}
-        settings = detect(lab.root, wishes, lab.workspace.ignored(names))
+        prefix = len(lab.workspace.prefix)
+        committed = {path[prefix:] for path in lab.workspace.files(base, (".",))}
+        settings = detect(lab.root, wishes, lab.workspace.ignored(names), committed)
         write_atomic(path, render(settings))
         return load(path), [f"wrote {FILE_NAME}: look it over"]
     settings = load(path)

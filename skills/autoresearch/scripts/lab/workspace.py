@@ -178,7 +178,14 @@ class Workspace:
 
     def dirty(self) -> list[str]:
         """Tracked files that differ from HEAD, staged or not."""
-        out = self.run("status", "--porcelain=v1", "-z", "--untracked-files=no", "--ignore-submodules=dirty")
+        out = self.run(
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--no-renames",
+            "--untracked-files=no",
+            "--ignore-submodules=dirty",
+        )
         return [os.fsdecode(entry[3:]) for entry in out.split(b"\0") if len(entry) > 3]
 
     def files(self, commit: str, patterns: Sequence[str]) -> dict[str, Blob]:

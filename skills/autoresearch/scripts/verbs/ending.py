@@ -12,8 +12,6 @@ from lab.errors import LabError
 from lab.model import BASELINE, State
 from verbs.shared import Context, agent, brief, next_step, verb
 
-LESSONS = '`remember "WHAT HELD" --from e012`, and with --kind issue what broke: the next campaign finds it'
-
 
 @verb()
 @click.option("--now", "kill", is_flag=True, help="Also end the run at work; it is repeated after `resume`.")
@@ -72,15 +70,17 @@ def finish(obj: Context) -> None:
         told = setup.end(lab)
     best, near = brief(state.incumbent), views.near_misses(state, lab.settings.goal)
     report, page = lab.home / "report" / "report.md", lab.home / "report" / "index.html"
+    shown = f" --from {state.incumbent_id}" if state.incumbent_id else ""
+    lessons = f'`remember "WHAT HELD"{shown}`, and with --kind issue what broke: the next campaign finds it'
     obj.say(
         [f"campaign {state.tag} is finished: {_sentence(state.counts())}",
          *([f"best: {best['experiment']} {lab.settings.metric} {views.number(state.incumbent.metric)}"]
            if best and state.incumbent else []),
          *([near] if near else []), *_confirmed(state), *told,
          f"page: {page} (as text: {report.name})", *views.merge_hint(state),
-         f"next: {LESSONS}"],
+         f"next: {lessons}"],
         {"campaign": state.tag, "branch": state.branch, "incumbent": best, "experiments": state.counts(),
-         "report": str(report), "page": str(page), "notices": told, "next": LESSONS,
+         "report": str(report), "page": str(page), "notices": told, "next": lessons,
          "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None))},
     )  # fmt: skip
 

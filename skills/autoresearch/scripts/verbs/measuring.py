@@ -12,7 +12,7 @@ from lab.campaign import Lab
 from lab.errors import LabError
 from lab.model import BASELINE
 from lab.settings import FILE_NAME, GOALS, TAG, seconds_of
-from verbs.shared import TRY_WAIT_SECONDS, WAIT_SECONDS, Context, agent, answer, verb
+from verbs.shared import TRY_WAIT_SECONDS, WAIT_SECONDS, Context, agent, answer, next_step, verb
 
 
 @verb()
@@ -26,10 +26,11 @@ from verbs.shared import TRY_WAIT_SECONDS, WAIT_SECONDS, Context, agent, answer,
 @click.option("--budget", help="The program's own budget for one run: 300, 90s, 5m.")
 @click.option("--experiments", type=click.IntRange(1), help="End of the campaign: number of experiments.")
 @click.option("--hours", type=click.FloatRange(0, min_open=True), help="End of the campaign: hours from now.")
+@click.option("--leave-out", is_flag=True, help="Uncommitted changes elsewhere are the user's and stay.")
 def init(
     obj: Context, tag: str, command: str | None, metric: str | None, goal: str | None, edit: tuple[str, ...],
     protect: tuple[str, ...], share: tuple[str, ...], budget: str | None, experiments: int | None,
-    hours: float | None,
+    hours: float | None, leave_out: bool,
 ) -> None:  # fmt: skip
     """Begin a campaign: write autoresearch.yaml, make the branch autoresearch/TAG
 
@@ -52,7 +53,7 @@ def init(
     )
     lab = Lab(Path(os.path.realpath(obj.folder)))
     with agent(lab, "init"):
-        told = setup.begin(lab, tag, wishes)
+        told = setup.begin(lab, tag, wishes, leave_out)
     settings, state = lab.settings, lab.state
     obj.say(
         [
@@ -63,7 +64,7 @@ def init(
             f"share: {', '.join(settings.share) or 'nothing'}   "
             f"seed: {settings.seed_env or settings.seed_arg or 'none'}",
             *told,
-            "next: doctor, then baseline",
+            "next: `doctor`, then `baseline`",
         ],
         {"campaign": tag, "branch": state.branch, "base": state.base, "config": str(lab.root / FILE_NAME)},
     )
@@ -77,13 +78,18 @@ def doctor(obj: Context) -> None:
     """
     from lab.doctor import examine
 
-    findings = examine(_lab_or_folder(obj))
+    lab = _lab_or_folder(obj)
+    findings = examine(lab)
     bad = [f for f in findings if f.ok is False]
     lines = [
         f"{_mark(f.ok)} {f.name}: {f.text}" + (f"\n      fix: {f.fix}" if f.fix else "") for f in findings
     ]
-    lines.append(f"{len(bad)} to mend" if bad else "all good")
-    obj.say(lines, {"ok": not bad, "checks": [vars(f) for f in findings]})
+    if not lab.state.tag:
+        follow = "`init --tag TAG`, then `doctor`"
+    else:
+        follow = "the fixes, then `doctor`" if bad else next_step(lab)
+    lines += [f"{len(bad)} to mend" if bad else "all good", f"next: {follow}"]
+    obj.say(lines, {"ok": not bad, "checks": [vars(f) for f in findings], "next": follow})
     if bad:
         raise SystemExit(errors.PRECONDITION)
 
