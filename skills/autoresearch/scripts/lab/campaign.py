@@ -157,8 +157,13 @@ def _trouble_said() -> Iterator[None]:
         raise LabError(f"cannot write{where}: {error.strerror}", TROUBLE[error.errno]) from error
 
 
-def measured_noise(state: State) -> Noise:
-    """Run-to-run noise at the incumbent's level, pooled over every commit that ran more than once."""
-    level = state.incumbent.metric if state.incumbent else None
-    repeated = (e.good_runs for e in state.experiments.values() if len(e.runs) > 1)
-    return pooled_noise([[r.metric for r in runs if r.metric is not None] for runs in repeated], near=level)
+def measured_noise(state: State, level: float | None = None) -> Noise:
+    """Run-to-run noise at a level (the incumbent's), pooled over every commit that ran more than once."""
+    if level is None:
+        level = state.incumbent.metric if state.incumbent else None
+    groups = []
+    for e in state.experiments.values():
+        if len(e.runs) > 1:
+            runs = [r.metric for r in e.good_runs if r.metric is not None]
+            groups += [runs[: e.fresh_from], runs[e.fresh_from :]]  # before and after the machine changed
+    return pooled_noise(groups, near=level)

@@ -11,19 +11,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import caution, confirm
+from lab import caution, confirm, judging
+from lab.account import drift_words
 from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
-from lab.decide import Decision, Facts, decide
+from lab.decide import decide
 from lab.errors import LabError
 from lab.launch import prepare, start, submit
 from lab.model import BASELINE, INCOMPARABLE, Experiment, Run, State
 from lab.propose import BASELINE_REPEATS, commit_message
 from lab.redact import one_line
-from lab.settle import catch_up, give_verdict, peak, value_of
+from lab.settle import catch_up, give_verdict
+from lab.steps import step
 
 POLL_SECONDS = 0.02
-PAIR_ATTEMPTS = 2
 START_SECONDS = 2.0  # for a supervisor from its start to its claim, 0.05 s on an idle machine
 SUBMITS_ALLOWED = 2  # of one run by one process: a supervisor that cannot start is host trouble
 
@@ -109,21 +110,33 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
             and not _rebase(lab, experiment)
         ):
             return True
+        looked = _look_for_drift(lab, experiment)
+        if looked is not None:
+            return looked
         if experiment.good_runs:
-            decision = _decide(lab, experiment)
+            decision = decide(judging.facts_of(lab.state, lab.settings, experiment))
             if decision.action != "repeat" and not caution.second_look(lab, experiment, decision):
                 give_verdict(lab, experiment, decision.action, decision.reason, decision)
                 return True
-            incumbent, seed = lab.state.get(lab.state.incumbent_id), lab.seed(len(experiment.good_runs))
-            if _lacks_pair(incumbent, seed):
-                return start(lab, incumbent, seed)
+            if decision.side == "incumbent":
+                incumbent = lab.state.get(lab.state.incumbent_id)
+                facts = judging.facts_of(lab.state, lab.settings, experiment)
+                return start(lab, incumbent, facts.incumbent_seed)
     return start(lab, experiment, lab.seed(len(experiment.good_runs)))
 
 
-def _lacks_pair(incumbent: Experiment, seed: int | None) -> bool:
-    """Whether the incumbent must first run on `seed` too; a seed that failed it twice is left alone."""
-    runs = [run for run in incumbent.runs if run.seed == seed and run.commit == incumbent.commit]
-    return seed is not None and not any(run.counts for run in runs) and len(runs) < PAIR_ATTEMPTS
+def _look_for_drift(lab: Lab, experiment: Experiment) -> bool | None:
+    """Measure an incumbent again that has not run for long; a jump moves the bar. None when all is quiet."""
+    state, settings = lab.state, lab.settings
+    found = judging.drift_of(state, settings)
+    if found:
+        lab.journal.append("drift", **found)
+        step("drift.known")
+        lab.told.append(drift_words(state.drifts))
+        return True
+    again = judging.suspicious(state, settings) or (not experiment.runs and judging.sentinel_due(state))
+    incumbent = state.incumbent
+    return start(lab, incumbent, lab.seed(0)) if again and incumbent else None
 
 
 def _rebase(lab: Lab, experiment: Experiment) -> bool:
@@ -182,31 +195,6 @@ def _collect(lab: Lab, experiment: Experiment, run: Run) -> bool:
 
 def _end(lab: Lab, experiment: Experiment, run: Run, **fields: object) -> None:
     lab.journal.append("run_ended", experiment=experiment.id, run=run.id, **fields)
-
-
-def _decide(lab: Lab, experiment: Experiment) -> Decision:
-    state, settings = lab.state, lab.settings
-    incumbent, baseline = state.incumbent, state.baseline
-    assert incumbent and baseline and baseline.metric is not None
-    known = measured_noise(state)
-    return decide(
-        Facts(
-            goal=settings.goal,
-            candidate=tuple((r.seed, value_of(r)) for r in experiment.good_runs),
-            incumbent=tuple((r.seed, value_of(r)) for r in incumbent.good_runs),
-            sigma=known.sigma,
-            sigma_df=known.df,
-            sigma_n=known.n,
-            baseline_metric=baseline.metric,
-            added=experiment.added,
-            removed=experiment.removed,
-            memory_gb=peak(experiment),
-            incumbent_memory_gb=incumbent.memory_gb,
-            max_runs=settings.max_runs,
-            confidence=settings.confidence,
-            min_effect=settings.min_effect,
-        )
-    )
 
 
 def _crash_reason(run: Run) -> str:

@@ -109,7 +109,11 @@ class Experiment:
     gain: float | None = None
     sigma: float | None = None
     p: float | None = None
-    interval: list[float] | None = None
+    interval: list[float] | None = None  # of `shrunken`; of `gain` in a journal without it
+    shrunken: float | None = None  # what is to be believed of the gain
+    price: float | None = None  # the gain it had to show
+    constants: int = 0  # new ones in its diff
+    fresh_from: int = 0  # its good runs before this one were on another machine, so to say
     against: str = ""  # the incumbent's id at the verdict
     flags: list[str] = field(default_factory=list)  # what to look at before the number is believed
     settled: bool = False  # branch, note, working tree and results.tsv follow the verdict
@@ -189,6 +193,9 @@ class State:
     experiments: dict[str, Experiment] = field(default_factory=dict)
     confirmations: dict[str, Confirmation] = field(default_factory=dict)
     incumbent_id: str = ""
+    belief: dict[str, object] = field(default_factory=dict)  # of the incumbent, after the last verdict
+    unchecked: int = 0  # verdicts since the incumbent last ran
+    drifts: list[str] = field(default_factory=list)  # when the machine was seen to have changed
     tree_at: str = ""  # the commit whose `edit:` files the working tree stands on
     accepted: dict[str, str] = field(default_factory=dict)  # path -> hash of edits left out on purpose
     stopped: str = ""  # the reason no new run starts, or ""
@@ -330,6 +337,8 @@ def _run_started(state: State, record: Record) -> None:
     if "confirmation" in record:
         run.side = str(record["experiment"])
     _place(state, record).runs.append(run)
+    if record["experiment"] == state.incumbent_id and "confirmation" not in record:
+        state.unchecked = 0
 
 
 def _place(state: State, record: Record) -> Experiment | Confirmation:
@@ -372,12 +381,23 @@ def _set_aside(state: State, record: Record) -> None:
 
 def _verdict(state: State, record: Record) -> None:
     experiment = _experiment(state, record)
-    for name, value in _values(record, "experiment").items():
+    for name, value in _values(record, "experiment", "belief").items():
         setattr(experiment, name, value)
     experiment.verdict_at = str(record["at"])
     experiment.settled = False
+    if record.get("belief"):
+        state.belief = dict(record["belief"])  # type: ignore[call-overload]
+    elif experiment.verdict == "keep":
+        state.belief = {}  # an older release's: the next decision starts from the incumbent's runs
+    state.unchecked = 0 if experiment.verdict == "keep" else state.unchecked + 1
     if experiment.verdict == "keep":
         state.incumbent_id = experiment.id
+
+
+def _drift(state: State, record: Record) -> None:
+    _experiment(state, record).fresh_from = int(str(record["fresh_from"]))
+    state.belief = dict(record["belief"])  # type: ignore[call-overload]
+    state.drifts.append(str(record["at"]))
 
 
 def _settled(state: State, record: Record) -> None:
@@ -446,6 +466,7 @@ CHANGES = {
     "run_ended": _run_ended,
     "set_aside": _set_aside,
     "verdict": _verdict,
+    "drift": _drift,
     "settled": _settled,
     "confirm_started": _confirm_started,
     "confirm_look": _confirm_look,

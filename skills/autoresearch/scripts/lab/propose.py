@@ -8,6 +8,7 @@ from pathlib import Path
 from lab import ideas, views
 from lab.agenda import find, relatives
 from lab.campaign import Lab
+from lab.decide import new_constants
 from lab.errors import REFUSED, LabError
 from lab.launch import check_protected
 from lab.likeness import arguments
@@ -97,6 +98,7 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
         files=files,
         added=added,
         removed=removed,
+        constants=new_constants(workspace.diff(parent, commit)),
         left_out=left_out,
         **words,
     )

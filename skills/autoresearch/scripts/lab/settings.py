@@ -51,7 +51,9 @@ class Settings:
     seed_arg: str | None = None
     confidence: float = 0.95
     min_effect: float | None = None
-    max_runs: int = 3
+    max_runs: int | None = None
+    decision_mode: str = "balanced"
+    price: float | None = None
     throughput: float | None = None  # how much less work a repeat may do than its siblings; None: measured
     confirm_env: tuple[tuple[str, str], ...] = ()  # what makes the program score a split the loop never sees
     confirm_metric: str | None = None  # and the metric it then prints
@@ -187,10 +189,12 @@ def _share(node: yaml.Node, place: Place) -> float | None:
     return value
 
 
-def _runs(node: yaml.Node, place: Place) -> int:
+def _runs(node: yaml.Node, place: Place) -> int | None:
+    if isinstance(node, yaml.ScalarNode) and node.value == "auto":
+        return None
     value = _count(node, place)
     if value is None or value > 20:
-        raise place.error(f"is {_shown(node)}", "write a whole number from 1 to 20")
+        raise place.error(f"is {_shown(node)}", "write auto, or a whole number from 1 to 20")
     return value
 
 
@@ -326,6 +330,8 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "decision.confidence": ("confidence", _confidence),
     "decision.min_effect": ("min_effect", _auto_number),
     "decision.max_runs": ("max_runs", _runs),
+    "decision.mode": ("decision_mode", _one_of("fast", "balanced", "strict", "seed-table")),
+    "decision.price": ("price", _auto_number),
     "decision.throughput": ("throughput", _share),
     "confirm.env": ("confirm_env", _environment),
     "confirm.metric": ("confirm_metric", _held_out),
@@ -441,6 +447,7 @@ def render(settings: Settings) -> str:
     elif settings.seed_arg:
         seed = flow({"arg": settings.seed_arg})
     effect = "auto" if settings.min_effect is None else number(settings.min_effect)
+    price = "" if settings.price is None else f", price: {number(settings.price)}"
     lines = [
         (f"command: {flow(settings.command)}", "runs in an export of the candidate commit"),
         (f"metric: {flow(metric)}", "as the program prints it: `name: value`"),
@@ -451,8 +458,8 @@ def render(settings: Settings) -> str:
         (f"seed: {seed}", "env: VARIABLE or arg: --option sets it; none: repeats measure run noise only"),
         (
             f"decision: {{method: paired, confidence: {settings.confidence:g}, min_effect: {effect}, "
-            f"max_runs: {settings.max_runs}}}",
-            "min_effect: the smallest gain that counts; auto: 2 sd of the noise",
+            f"max_runs: {settings.max_runs or 'auto'}, mode: {settings.decision_mode}{price}}}",
+            "min_effect: the smallest gain that counts; mode: fast, balanced, strict or seed-table",
         ),
         *_confirm_line(settings, flow),
         (f"runner: {{kind: {settings.runner}, slots: auto}}", ""),

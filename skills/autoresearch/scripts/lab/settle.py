@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shutil
 
-from lab import guards, ideas, views
+from lab import guards, ideas, judging, views
 from lab.atomic import sweep
 from lab.campaign import Lab
 from lab.decide import Decision
 from lab.errors import LabError
-from lab.model import Experiment, Run, State
+from lab.judging import peak, value_of
+from lab.model import Experiment, State
 from lab.steps import step
 
 
@@ -46,15 +47,19 @@ def give_verdict(
     lab: Lab, experiment: Experiment, verdict: str, reason: str, decision: Decision | None = None
 ) -> None:
     """Journal the verdict; `catch_up` then lets branch, note, tree and views follow."""
-    numbers = [value_of(run) for run in experiment.good_runs]
+    numbers = [value_of(run) for run in experiment.good_runs[experiment.fresh_from :]]
     metric = sum(numbers) / len(numbers) if numbers and verdict != "crash" else None
-    gain, sigma = (decision.gain, decision.sigma) if decision else (None, None)
+    sigma = decision.sigma if decision else None
     extra: dict[str, object] = {}
     if metric is not None:
-        extra["flags"] = guards.flags(lab.state, experiment, metric, lab.settings.goal, gain, sigma)
+        extra["flags"] = guards.flags(lab.state, experiment, metric, lab.settings.goal, sigma)
     if decision:
         interval = list(decision.interval) if decision.interval else None
-        extra |= {"gain": decision.gain, "sigma": decision.sigma, "p": decision.p, "interval": interval}
+        extra |= {"gain": decision.difference, "sigma": decision.sigma, "p": decision.p, "interval": interval}
+        extra |= {"shrunken": decision.gain, "price": decision.price}
+    belief = judging.belief_after(lab.state, lab.settings, experiment, verdict)
+    if belief:
+        extra["belief"] = belief
     lab.journal.append(
         "verdict",
         experiment=experiment.id,
@@ -66,15 +71,6 @@ def give_verdict(
         **extra,
     )
     catch_up(lab)
-
-
-def value_of(run: Run) -> float:
-    assert run.metric is not None  # good_runs holds finite numbers only
-    return run.metric
-
-
-def peak(experiment: Experiment) -> float | None:
-    return max((r.memory_gb for r in experiment.runs if r.memory_gb is not None), default=None)
 
 
 def _publish(lab: Lab, experiment: Experiment) -> None:

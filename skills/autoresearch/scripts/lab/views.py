@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 from lab import proof
+from lab.account import account_lines, word_of
 from lab.atomic import write_atomic
 from lab.model import Experiment, Record, State
 from lab.redact import one_line
@@ -105,6 +106,11 @@ def experiment_json(state: State, e: Experiment) -> Record:
         "added": e.added,
         "removed": e.removed,
         "gain": e.gain,
+        "shrunken": e.shrunken,
+        "interval": e.interval,
+        "p": e.p,
+        "price": e.price,
+        "sigma": e.sigma,
         "flags": e.flags,
         "crash": crash and {"kind": crash.kind, "line": crash.line, "where": crash.where},
     }
@@ -128,6 +134,8 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
         f"{counts['open']} open{_of_budget(state, settings)}"
     )
     lines.append(_noise_line(facts))
+    belief = facts.get("belief")
+    lines += account_lines(belief) if isinstance(belief, dict) else []
     lines += [proof.line(state, c) for c in list(state.confirmations.values())[-2:]]
     if state.stopped:
         lines.append(f"stopped: {state.stopped}")
@@ -204,6 +212,12 @@ def details(state: State, e: Experiment, metric: str, run_folder: Path) -> list[
         f"commit {e.commit[:12]} on {e.parent[:12]}, {e.added} lines added, {e.removed} removed"
         + (f" in {', '.join(e.files[:5])}" if e.files else ""),
     ]
+    if e.shrunken is not None and e.interval and e.p is not None:
+        lines.append(
+            f"gain {number(e.gain)} measured, {e.shrunken:+.6f} to be believed "
+            f"({e.interval[0]:+.6f} to {e.interval[1]:+.6f}), P {e.p:.3f}"
+            + (f": {word_of(e)}" if e.verdict == "keep" else "")
+        )
     for run in e.runs:
         seconds = "-" if run.seconds is None else f"{run.seconds:.1f} s"
         lines.append(

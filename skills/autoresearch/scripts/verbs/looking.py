@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lab import digest, guards, proof, settle, views
+from lab.account import account
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
 from lab.model import Record
@@ -46,6 +47,7 @@ def facts(lab: Lab) -> Record:
         "running": running,
         "queued": [e.id for e in state.open() if e.status == "queued"],
         "noise": {"sigma": known.sigma, "n": known.n},
+        "belief": account(state, known, lab.settings.goal),
         "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None)),
         "stopped": state.stopped or None,
         "finished": state.finished or None,

@@ -1,4 +1,4 @@
-"""What is believed of the incumbent: its true level and its luck on each seed, as a Gaussian in three worlds.
+"""What is believed of the incumbent: its true level and its luck on each seed, as a Gaussian in four worlds.
 
 A run of a commit on a seed is level + luck on that seed + luck of its own. Which share of the noise belongs
 to the seed, and how much of that luck a changed commit inherits, differs between projects; each of `WORLDS`
@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from lab.decide import effects
 
 # (share of the noise that belongs to the seed, part of that luck a change inherits, weight beforehand)
-WORLDS = ((0.0, 0.0, 0.30), (0.60, 0.60, 0.40), (0.80, 0.80, 0.30))
+WORLDS = ((0.0, 0.0, 0.25), (0.60, 0.60, 0.30), (0.80, 0.80, 0.25), (0.95, 0.97, 0.20))
+UNITS = tuple(math.sqrt(1 - share * part) for share, part, _ in WORLDS)
 LEAST_WEIGHT = 1e-3  # so that no world is ever lost for good
 VAGUE = 1e4  # sigma; the sd of what is not known at all
 OWN = 1e-3  # of the variance: a run is never wholly its seed's
 CLIP = 4.0  # sd; a re-measurement further off pulls no more than this
-DRIFT = 3.0  # sd; further off than this the machine has changed
 DIGITS = 9  # of the numbers in the journal
 
 Matrix = list[list[float]]
@@ -71,6 +71,11 @@ class Belief:
     def pairing(self) -> float:
         """Expected correlation of an incumbent's and a candidate's run on the same seed."""
         return sum(w.weight * share * part for w, (share, part, _) in zip(self.worlds, WORLDS, strict=True))
+
+
+def pair_noise(belief: Belief, sigma: float) -> float:
+    """The part of the noise that a pair on one seed does not share: what effects and prices count in."""
+    return sigma * math.sqrt(1 - belief.pairing)
 
 
 def opened(runs: Sequence[tuple[int | None, float]], sigma: float) -> Belief:
@@ -159,13 +164,14 @@ def surprise(belief: Belief, seed: int | None, loss: float, sigma: float) -> flo
     return (loss - belief.zero - sum(world.mean[j] * c for j, c in row)) / math.sqrt(total)
 
 
-def restarted(belief: Belief, seed: int | None, loss: float, sigma: float) -> Belief:
-    """The bar starts afresh at a run that shows another machine; what was learned of effects stays."""
-    fresh = opened([(seed, loss)], sigma)
+def restarted(belief: Belief, runs: Sequence[tuple[int | None, float]], sigma: float) -> Belief:
+    """The bar starts afresh at runs that show another machine; what was learned of effects stays."""
+    fresh = opened(runs, sigma)
     worlds = tuple(
         replace(new, weight=old.weight) for new, old in zip(fresh.worlds, belief.worlds, strict=True)
     )
-    return replace(fresh, first=fresh.first + belief.gained, worlds=worlds, regimes=belief.regimes)
+    moved = replace(fresh, worlds=worlds, regimes=belief.regimes)
+    return rounded(replace(moved, first=moved.level - moved.zero + belief.gained))
 
 
 # --- the journal's form -------------------------------------------------------------------------------

@@ -14,7 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lab.decide import effects
-from lab.decide.belief import LEAST_WEIGHT, OWN, VAGUE, WORLDS, Belief, Matrix, World, absorb, with_seed
+from lab.decide.belief import (
+    LEAST_WEIGHT,
+    OWN,
+    UNITS,
+    VAGUE,
+    WORLDS,
+    Belief,
+    Matrix,
+    World,
+    absorb,
+    with_seed,
+)
 from lab.decide.effects import Effect
 from lab.decide.noise import Trusted
 
@@ -23,6 +34,7 @@ CAUTION = (
     1.0  # the noise variance is taken for (1 + CAUTION / df) times what it seems while it is little known
 )
 NO_CLIP = math.inf
+TELLING = 8.0  # sigma; an effect beyond it says nothing of how sharp a pair is
 
 Losses = Sequence[tuple["int | None", float]]
 
@@ -113,15 +125,17 @@ def posterior(belief: Belief, runs: Losses, noise: Trusted, asked: float, kept: 
     prior = effects.shares(belief.regimes)
     reads = read(belief, runs, noise, kept)
     top = max(r.log for r in reads)
+    telling = min(abs(r.estimate) for r in reads) < TELLING * sigma
     found, joint, by_class = [], [], [0.0] * len(prior)
-    for world, r in zip(belief.worlds, reads, strict=True):
-        density = effects.likelihoods(r.estimate, r.variance, sigma)
+    for world, r, part in zip(belief.worlds, reads, UNITS, strict=True):
+        unit = part * sigma
+        density = effects.likelihoods(r.estimate, r.variance, unit)
         each = [p * d for p, d in zip(prior, density, strict=True)]
         total = sum(each)
         scale = world.weight * math.exp(r.log - top)
-        joint.append(scale * total)
+        joint.append(scale * total if telling else scale)
         by_class = [c + scale * d for c, d in zip(by_class, density, strict=True)]
-        found.append(effects.effect(r.estimate, r.variance, sigma, [e / total for e in each], asked))
+        found.append(effects.effect(r.estimate, r.variance, unit, [e / total for e in each], asked))
     total = sum(joint)
     weights = [j / total for j in joint]
     return Posterior(_mixed(weights, found), reads, found, weights, by_class)

@@ -19,7 +19,8 @@ CONSTANT_LINE = re.compile(r"^([+-])\s*([A-Z][A-Z0-9_]{2,})\s*(?::[^=]+)?=[^=]")
 def asked(facts: Facts, unit: float) -> float:
     """The gain this change has to show, in units of the metric; below 0 when it makes the code shorter.
 
-    `unit` is one sigma. A smallest effect of the user's is a floor for whatever does not shorten.
+    `unit` is one sigma, less what pairs on one seed share. A smallest effect of the user's is a floor for
+    whatever does not shorten.
     """
     line = LINE * unit if facts.price is None else facts.price
     lines = line * facts.net + (CONSTANT * unit * facts.constants if facts.price is None else 0.0)

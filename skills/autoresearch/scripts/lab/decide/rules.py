@@ -102,19 +102,25 @@ def decide(facts: Facts) -> Decision:
 def next_side(e: Evidence) -> str:
     """Whose next run leaves the least doubt about the gain: the candidate's, or the incumbent's.
 
-    The filter's variances do not depend on what the runs will show, so both can be worked out beforehand.
+    The filter's variances do not depend on what the runs will show, so they can be worked out beforehand. A
+    candidate's run on a seed that the incumbent lacks is worth little where the luck belongs to the seed, so
+    there the question is what a pair would tell, against two runs of the candidate.
     """
-    facts, known = e.facts, e.belief
+    facts, known, seed = e.facts, e.belief, e.facts.next_seed
     asked = len(facts.incumbent) - (facts.belief.seen if facts.belief else len(facts.incumbent))
     if not facts.incumbent_may or asked >= SIDE_RUNS or len(facts.incumbent) >= SIDE_MOST:
         return "candidate"
-    runs, sigma, loss = losses(facts, facts.candidate), e.noise.sigma, known.level
-    more = [*runs, (facts.next_seed, loss)]
-    after = ran(known, facts.incumbent_seed, loss, sigma)
-    return "incumbent" if _doubt(e, after, runs) < _doubt(e, known, more) else "candidate"
+    runs, loss = losses(facts, facts.candidate), known.level
+    once, twice = [*runs, (seed, loss)], [*runs, (seed, loss), (None if seed is None else seed + 1, loss)]
+    measured = ran(known, facts.incumbent_seed, loss, e.noise.sigma)
+    if _doubt(e, measured, runs) < _doubt(e, known, once):
+        return "incumbent"
+    lacks = seed is not None and seed == facts.incumbent_seed
+    return "incumbent" if lacks and _doubt(e, measured, once) < _doubt(e, known, twice) else "candidate"
 
 
 def _doubt(e: Evidence, known: Belief, runs: list[tuple[int | None, float]]) -> float:
+    """Expected variance of the gain's estimate, over the worlds."""
     for seed, _ in runs:
         known = with_seed(known, seed, e.noise.sigma)
     weighed = zip(e.belief.worlds, read(known, runs, e.noise), strict=True)

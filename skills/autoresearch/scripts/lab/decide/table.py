@@ -93,6 +93,17 @@ def judge(facts: Facts) -> Decision:
         sigma=c.sigma,
         difference=c.gain,
         price=c.price,
+        side=_side(facts) if action == "repeat" else "candidate",
+    )
+
+
+def _side(facts: Facts) -> str:
+    """The incumbent runs first on a seed it lacks, so that every run has its pair."""
+    lacks = facts.next_seed is not None and facts.next_seed not in {seed for seed, _ in facts.incumbent}
+    return (
+        "incumbent"
+        if lacks and facts.incumbent_may and facts.incumbent_seed == facts.next_seed
+        else "candidate"
     )
 
 

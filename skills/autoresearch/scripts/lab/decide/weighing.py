@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from lab.decide import price
-from lab.decide.belief import Belief, opened, ran, rounded
+from lab.decide.belief import Belief, opened, pair_noise, ran, restarted, rounded
 from lab.decide.facts import Facts
 from lab.decide.modes import MODES, Mode
 from lab.decide.noise import PRIOR_SIGMA, Trusted, trusted
@@ -48,10 +48,10 @@ def weigh(facts: Facts) -> Evidence:
     """Work out the difference, its price and the posterior of the gain."""
     noise = trusted(facts)
     mode = MODES.get(facts.mode, MODES["balanced"])
-    unit = noise.sigma or PRIOR_SIGMA * abs(facts.baseline_metric)
     before, after, paired = compared(facts)
     difference = facts.sign * (before - after)
     belief = current(facts, noise)
+    unit = pair_noise(belief, noise.sigma) or PRIOR_SIGMA * abs(facts.baseline_metric)
     asked = price.asked(facts, unit)
     if noise.none:
         asked = max(asked, 0.0)  # without noise, "not worse" means exactly that
@@ -101,6 +101,8 @@ def current(facts: Facts, noise: Trusted) -> Belief:
     if facts.belief is None:
         return opened(runs, sigma)
     belief = facts.belief
+    if len(runs) < belief.seen:  # runs that were set aside afterwards
+        return restarted(belief, runs, sigma)
     for seed, loss in runs[belief.seen :]:
         belief = ran(belief, seed, loss, sigma)
     return belief
