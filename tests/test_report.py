@@ -131,7 +131,7 @@ def an_experiment(number: int, wish: Record, against: str) -> list[Record]:
         judged |= {
             "gain": gain,
             "sigma": 0.001,
-            "p": wish.get("p", 0.99),
+            "p": wish.get("p", 0.99 if float(str(gain)) > around else 0.8),
             "interval": [float(str(gain)) - around, float(str(gain)) + around],
         }
     return [*made, judged]
@@ -256,9 +256,25 @@ def test_what_is_within_the_noise_is_added_up_and_called_unproven() -> None:
 
 def test_a_keep_without_an_interval_is_not_called_clear() -> None:
     state = a_campaign(keep(0.03))
-    state.experiments["e001"].interval = None
+    state.experiments["e001"].p = None
     story = told(state)
     assert story.belief.head == "It cannot be told yet." and "not measured" in Page(story).html()
+
+
+def test_what_is_to_be_believed_is_told_where_the_decision_knows_it() -> None:
+    state = a_campaign(keep(0.03), discard(-0.1))
+    state.experiments["e001"].shrunken = 0.024
+    story = told(state, account={"gain": 0.0238, "gain_error": 0.0021, "drifts": [NOON]})
+    assert (
+        "Free of the luck that chose them, the keeps are worth +0.0238 ± 0.0021 together."
+        in story.belief.grounds
+    )
+    assert story.evidence_words(story.worked[0]).startswith("clear · ")
+    assert "as measured +0.0300 · P(pays) 0.99" in story.evidence_words(story.worked[0])
+    assert [(c.value, c.note) for c in story.cards if c.label == "to be believed"] == [
+        ("+0.0238", "± 0.0021, without the luck")
+    ]
+    assert any(c.name == "Drift" and c.ok is False for c in story.checks)
 
 
 def test_fresh_seeds_have_the_last_word() -> None:

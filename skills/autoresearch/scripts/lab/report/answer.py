@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lab.report.figures import percent, plural, said
 from lab.report.material import Material, Row
-from lab.report.shown import UNKNOWN
+from lab.report.shown import CLEAR_P, UNKNOWN
 
 MOSTLY = 0.5  # share of the summed gain: with so much of it clear one may say "most of it"
 FALSE_KEEPS = 0.05  # from so many expected false keeps on they are mentioned
@@ -105,7 +105,7 @@ def _clear(m: Material) -> tuple[str, ...]:
     count = len(m.kept)
     if not rest:
         which = "The one kept change is" if count == 1 else f"All {count} kept changes are"
-        return (f"{which} clear of the noise: the interval of each gain lies above 0.",)
+        return (f"{which} clear of the noise, with P of {CLEAR_P:g} or more.",)
     what = "The other one adds" if len(rest) == 1 else f"The other {len(rest)} add up to"
     return (
         f"{len(clear)} of {plural(count, 'kept change')} clear the noise one by one.",
@@ -140,6 +140,10 @@ def _flattery(m: Material) -> tuple[str, ...]:
     """The best of many looks better than it is: by how much, or that nobody has measured it."""
     if m.proof or m.best is None:
         return ()
+    if m.believed:
+        gain, error = m.believed
+        about = f"{m.figures.change(gain)} ± {m.figures.size(error)}"
+        return (f"Free of the luck that chose them, the keeps are worth {about} together.",)
     runs = m.best.evidence.runs
     times = f"ran {plural(runs, 'time')}" if runs > 1 else "ran only once"
     return (

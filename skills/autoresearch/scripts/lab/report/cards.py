@@ -49,6 +49,13 @@ def _fresh(m: Material) -> Card | None:
     return Card("on fresh seeds", f.change(proof.gain), f"{f.change(proof.low)} to {f.change(proof.high)}")
 
 
+def _believed(m: Material) -> Card | None:
+    if m.believed is None or not m.kept or m.proof:
+        return None
+    gain, error = m.believed
+    return Card("to be believed", m.figures.change(gain), f"± {m.figures.size(error)}, without the luck")
+
+
 def _experiments(m: Material) -> Card:
     note = f"{len(m.kept)} kept · {len(m.discards)} dropped · {len(m.crashes)} crashed"
     return Card("experiments", str(len(m.tried)), note)
@@ -90,5 +97,5 @@ def _runs(row: Row | None) -> str:
 
 
 CARDS: tuple[Callable[[Material], Card | None], ...] = (
-    _baseline, _best, _fresh, _experiments, _memory, _time, _noise,
+    _baseline, _best, _fresh, _believed, _experiments, _memory, _time, _noise,
 )  # fmt: skip

@@ -41,6 +41,7 @@ class Beside:
     stray: tuple[str, ...] | None = None  # files the keeps changed outside `edit:`; None: not looked at
     diffs: Mapping[str, str] = field(default_factory=dict)  # by experiment
     curves: Mapping[str, Curve] = field(default_factory=dict)  # by run
+    account: Mapping[str, object] = field(default_factory=dict)  # what the keeps are worth, see lab.account
     lessons: tuple[Note, ...] | None = None  # None: nothing keeps them in this release
     ideas: str = ""
     pages: tuple[str, ...] = ()  # reports that lie there
@@ -155,6 +156,13 @@ class Material:
     def proof(self) -> Proof | None:
         """The confirmation of the best."""
         return self.proofs.get(self.best.id) if self.best else None
+
+    @cached_property
+    def believed(self) -> tuple[float, float] | None:
+        """The gain of all keeps free of the luck that chose them, and its standard deviation."""
+        gain, error = self.beside.account.get("gain"), self.beside.account.get("gain_error")
+        known = isinstance(gain, float) and isinstance(error, float)
+        return (float(str(gain)), float(str(error))) if known else None
 
     @cached_property
     def since_keep(self) -> int:

@@ -31,8 +31,7 @@ MANY_ROWS = 1000
 DETAILS_AT_MOST = 400
 TOP = 8
 PATH_AT_MOST = 40
-# The lines of page.css that a picture needs when it stands alone.
-PICTURE_RULES = (":root", "@media (prefers-color", "svg .")
+COLOUR_LINES = 2  # of page.css, at its top: a picture that stands alone needs them too
 
 
 @lru_cache(maxsize=1)
@@ -106,8 +105,8 @@ class Page:
     def picture(self) -> str:
         """The progress picture as a file of its own, with its colours inside; "" without a baseline."""
         svg = progress.progress(self.story.m, progress.CARD, self.alt)
-        rules = [line for line in (FOLDER / "page.css").read_text(encoding="utf-8").splitlines()
-                 if line.startswith(PICTURE_RULES)]  # fmt: skip
+        sheet = (FOLDER / "page.css").read_text(encoding="utf-8").splitlines()
+        rules = [*sheet[:COLOUR_LINES], *(line for line in sheet if line.startswith("svg ."))]
         ground = "svg{background:var(--bg);font-family:system-ui,sans-serif}"
         head, bracket, rest = svg.partition(">")
         return svg and f"{head}{bracket}<style>{''.join(rules)}{ground}</style>{rest}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
-import math
 from typing import Any
 
-from lab.report.progress import BAND_SIGMAS
+from lab.report.figures import plural
+from lab.report.progress import BAND_SIGMAS, levels, scale
 from lab.report.story import Story
 
 KEEP, DISCARD, CRASH, SOFT = "#0072b2", "#85898e", "#c04f00", "#55595e"
@@ -47,13 +47,13 @@ def _progress(s: Story, figure: Any) -> bytes:
 
 def _card(s: Story, figure: Any) -> bytes:
     drawn = figure(figsize=CARD_INCHES, dpi=DPI)
-    size = 30 if len(s.title) < 62 else 22
+    size = min(30.0, 1400 / len(s.title))  # so that the headline fits the width
     drawn.text(0.05, 0.9, s.title, fontsize=size, fontweight="bold", va="center")
     drawn.text(0.05, 0.83, s.belief.head, fontsize=18, color=KEEP, va="center")
     drawn.text(
         0.05,
         0.05,
-        "  ·  ".join((s.meta[0], s.cards[2].value + " experiments", s.cards[2].note, s.meta[3])),
+        "  ·  ".join((s.meta[0], plural(len(s.m.tried), "experiment"), f"{len(s.m.kept)} kept", s.meta[3])),
         fontsize=13,
         color=SOFT,
         va="center",
@@ -74,23 +74,19 @@ def _draw(s: Story, axes: Any) -> None:
         (row.e.number, row.e.metric) for row in (m.baseline, *m.kept) if row and row.e.metric is not None
     ]
     last = max(row.e.number for row in m.rows)
+    low, high = scale(m)
+    for start, end, value, sigma in levels(m, last):
+        reach = BAND_SIGMAS * sigma
+        axes.fill_between([start, end], value - reach, value + reach, color=KEEP, alpha=0.15, linewidth=0)
     xs, ys = [n for n, _ in steps] + [last + 0.5], [v for _, v in steps] + [steps[-1][1]]
-    low, high = min(ys), max(ys)
-    margin = (high - low) or abs(high) * 0.01 or 1.0
-    sigma = m.beside.sigma or 0.0
-    if sigma:
-        axes.fill_between(xs, [y - BAND_SIGMAS * sigma for y in ys], [y + BAND_SIGMAS * sigma for y in ys],
-                          step="post", color=KEEP, alpha=0.15, linewidth=0)  # fmt: skip
     axes.step(xs, ys, where="post", color=KEEP, linewidth=2)
-    limits = (low - 0.4 * margin, high + 0.4 * margin)
-    inside = [r for r in m.discards if r.e.metric is not None and limits[0] <= r.e.metric <= limits[1]]
+    inside = [r for r in m.discards if r.e.metric is not None and low <= r.e.metric <= high]
     axes.plot([r.e.number for r in inside], [r.e.metric for r in inside], "o", color=DISCARD, markersize=4)
     for row in m.kept:
         face = KEEP if row.mark == "keep" else "white"
         axes.plot(row.e.number, row.e.metric, "o", color=KEEP, markerfacecolor=face, markersize=8)
-    foot = limits[0] + 0.03 * (limits[1] - limits[0])
+    foot = low + 0.03 * (high - low)
     axes.plot([r.e.number for r in m.crashes], [foot] * len(m.crashes), "x", color=CRASH, markersize=6)
-    if all(map(math.isfinite, limits)):
-        axes.set_ylim(*limits)
+    axes.set_ylim(low, high)
     axes.set_xlabel("experiment")
     axes.set_ylabel(f"{m.settings.metric} ({'lower' if m.sign < 0 else 'higher'} is better)")

@@ -41,7 +41,7 @@ def progress(m: Material, size: Size = WIDE, alt: str = "") -> str:
     rows = [row for row in m.rows if row.e.verdict]
     if m.baseline is None:
         return ""
-    low, high = _range(m)
+    low, high = scale(m)
     last = max((row.e.number for row in rows), default=0)
     f = Frame(
         size.width, size.height, size.left, 14, 26, size.bottom, -0.5, last + 0.5 + 0.02 * last, low, high
@@ -70,7 +70,7 @@ def progress(m: Material, size: Size = WIDE, alt: str = "") -> str:
     )
 
 
-def _range(m: Material) -> tuple[float, float]:
+def scale(m: Material) -> tuple[float, float]:
     """What the axis shows: all keeps with their band; far discards are marked at the edge."""
     assert m.baseline
     sigma = m.beside.sigma or 0.0
@@ -103,22 +103,29 @@ def _best_after(m: Material) -> list[tuple[int, float]]:
     return [(row.e.number, row.e.metric or 0.0) for row in steps]
 
 
-def _band(f: Frame, m: Material, last: int) -> list[str]:
-    """Where 19 of 20 further runs of the best would land, with the noise as it was known at each level."""
-    sigmas = {row.e.number: row.e.sigma for row in m.tried if row.e.sigma is not None}
+def levels(m: Material, last: int) -> list[tuple[float, float, float, float]]:
+    """(from, to, best value, sigma) of each step whose noise is known, as it was known at that level."""
     steps = _best_after(m)
-    ends = [number for number, _ in steps[1:]] + [last + 0.5]
-    boxes, known = [], m.beside.sigma
-    told = sorted(sigmas.items(), reverse=True)
+    ends = [*(float(number) for number, _ in steps[1:]), last + 0.5]
+    told = sorted(((row.e.number, row.e.sigma) for row in m.tried if row.e.sigma is not None), reverse=True)
+    found, known = [], m.beside.sigma
     for (number, value), end in zip(steps, ends, strict=True):
         here = None
         while told and told[-1][0] <= end:
             here = told.pop()[1]
         sigma = here if here is not None else known
         if sigma:
-            top, bottom = f.y(value + BAND_SIGMAS * sigma), f.y(value - BAND_SIGMAS * sigma)
-            boxes.append(f"M{f.x(number):.1f} {top:.1f}H{f.x(end):.1f}V{bottom:.1f}H{f.x(number):.1f}z")
+            found.append((float(number), end, value, sigma))
             known = sigma
+    return found
+
+
+def _band(f: Frame, m: Material, last: int) -> list[str]:
+    """Where 19 of 20 further runs of the best would land."""
+    boxes = []
+    for start, end, value, sigma in levels(m, last):
+        top, bottom = f.y(value + BAND_SIGMAS * sigma), f.y(value - BAND_SIGMAS * sigma)
+        boxes.append(f"M{f.x(start):.1f} {top:.1f}H{f.x(end):.1f}V{bottom:.1f}H{f.x(start):.1f}z")
     words = tip("where 19 of 20 further runs of the best at that time would land")
     return [tag("path", words, d="".join(boxes), class_="band")] if boxes else []
 

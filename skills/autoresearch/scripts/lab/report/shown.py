@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lab.model import Confirmation, Experiment, State
 from lab.report.figures import said
 
+CLEAR_P = 0.95  # as in `status`
 CLEAR, WITHIN, UNKNOWN = "clear", "within noise", "not measured"
 
 
@@ -40,17 +41,17 @@ class Evidence:
 def weigh(e: Experiment) -> Evidence:
     """Read an experiment's evidence; what its release did not write is not measured."""
     low, high = _pair(e.interval)
-    difference = getattr(e, "difference", None)  # of releases that shrink what was measured
+    shrunken = getattr(e, "shrunken", None)  # what is to be believed of the gain; older releases had none
     return Evidence(
-        gain=e.gain,
+        gain=e.gain if shrunken is None else shrunken,
         low=low,
         high=high,
         p=e.p,
-        p_words="P(better)" if difference is None else "P(pays)",
-        measured=difference,
+        p_words="P(better)" if shrunken is None else "P(pays)",
         runs=len(e.good_runs),
-        word=UNKNOWN if e.gain is None or low is None else CLEAR if low > 0 else WITHIN,
+        word=UNKNOWN if e.p is None else CLEAR if e.p >= CLEAR_P else WITHIN,
         flags=flags_of(e),
+        measured=None if shrunken is None else e.gain,
     )
 
 

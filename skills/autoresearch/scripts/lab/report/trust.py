@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lab import guards
 from lab.model import NOT_EVIDENCE
-from lab.report.figures import plural, said, span
+from lab.report.figures import clock, plural, said, span
 from lab.report.material import Material
 
 SHORT_SHARE = 0.6  # of the usual length: a run that ended sooner may have skipped its work
@@ -25,7 +25,7 @@ class Check:
 
 def checks(m: Material) -> list[Check]:
     """Every check of `CHECKS`, in order."""
-    return [check(m) for check in CHECKS]
+    return [check for make in CHECKS for check in [make(m)] if check]
 
 
 def _read_by_the_tool(m: Material) -> Check:
@@ -148,6 +148,15 @@ def _same_data(m: Material) -> Check:
     )
 
 
+def _drift(m: Material) -> Check | None:
+    drifts = m.beside.account.get("drifts")
+    if not isinstance(drifts, list) or not drifts:
+        return None
+    when = clock(str(drifts[-1]), m.state.started)
+    text = f"{when} the best, measured again, was over 3 sd off: earlier numbers do not compare"
+    return Check(False, "Drift", text)
+
+
 def _journal(m: Material) -> Check:
     if m.beside.notices:
         return Check(None, "The record", "; ".join(said(notice, 200) for notice in m.beside.notices[:3]))
@@ -158,7 +167,7 @@ def _secrets(m: Material) -> Check:
     return Check(None, "Secrets", "hidden in every text of this page; the runs' own logs were not searched")
 
 
-CHECKS: tuple[Callable[[Material], Check], ...] = (
+CHECKS: tuple[Callable[[Material], Check | None], ...] = (
     _read_by_the_tool,
     _protected,
     _inside,
@@ -169,6 +178,7 @@ CHECKS: tuple[Callable[[Material], Check], ...] = (
     _lengths,
     _flags,
     _host,
+    _drift,
     _journal,
     _secrets,
 )
