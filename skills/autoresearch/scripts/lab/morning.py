@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import memory
+from lab.account import account
 from lab.atomic import write_atomic
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
@@ -55,6 +56,7 @@ def _beside(lab: Lab, next_step: str) -> Beside:
         notices=tuple(lab.notices),
         disk_free_gb=shutil.disk_usage(lab.root).free / 1e9,
         lessons=_lessons(lab),
+        account=account(lab.state, known, lab.settings.goal),
         pages=(str(page),) if page.exists() else (),
     )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.account import CLEAR as CLEAR_P
 from lab.report.figures import percent, plural, said
 from lab.report.material import Material, Row
-from lab.report.shown import CLEAR_P, UNKNOWN
+from lab.report.shown import UNKNOWN
 
 MOSTLY = 0.5  # share of the summed gain: with so much of it clear one may say "most of it"
 FALSE_KEEPS = 0.05  # from so many expected false keeps on they are mentioned

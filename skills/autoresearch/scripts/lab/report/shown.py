@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.account import CLEAR as CLEAR_P
 from lab.model import Confirmation, Experiment, State
 from lab.report.figures import said
 
-CLEAR_P = 0.95  # as in `status`
 CLEAR, WITHIN, UNKNOWN = "clear", "within noise", "not measured"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Gains are positive when better. `low` and `high` bound the gain; `p` is P(better)."""
+    """Gains are positive when better. `low` and `high` bound the gain; `p_words` says what `p` is of."""
 
     gain: float | None
     low: float | None
@@ -28,9 +28,7 @@ class Evidence:
     runs: int
     word: str  # clear, within noise, not measured
     flags: tuple[str, ...] = ()
-    measured: float | None = (
-        None  # the plain difference, where the gain is what is left of it after shrinking
-    )
+    measured: float | None = None  # the plain difference, where the gain is what shrinking left of it
 
     @property
     def clear(self) -> bool:
@@ -41,17 +39,16 @@ class Evidence:
 def weigh(e: Experiment) -> Evidence:
     """Read an experiment's evidence; what its release did not write is not measured."""
     low, high = _pair(e.interval)
-    shrunken = getattr(e, "shrunken", None)  # what is to be believed of the gain; older releases had none
     return Evidence(
-        gain=e.gain if shrunken is None else shrunken,
+        gain=e.gain if e.shrunken is None else e.shrunken,
         low=low,
         high=high,
         p=e.p,
-        p_words="P(better)" if shrunken is None else "P(pays)",
+        p_words="P(better)" if e.shrunken is None else "P(pays)",
         runs=len(e.good_runs),
         word=UNKNOWN if e.p is None else CLEAR if e.p >= CLEAR_P else WITHIN,
         flags=flags_of(e),
-        measured=None if shrunken is None else e.gain,
+        measured=None if e.shrunken is None else e.gain,
     )
 
 
@@ -100,8 +97,7 @@ def _proof(c: Confirmation) -> Proof:
 
 def flags_of(e: Experiment) -> tuple[str, ...]:
     """What the guards doubt about an experiment."""
-    flags = getattr(e, "flags", None)
-    return tuple(said(str(flag), 200) for flag in flags) if isinstance(flags, (list, tuple)) else ()
+    return tuple(said(flag, 200) for flag in e.flags)
 
 
 def _pair(interval: Sequence[float] | None) -> tuple[float | None, float | None]:
