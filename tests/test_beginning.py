@@ -91,3 +91,11 @@ def test_each_step_of_the_beginning_names_the_next_one(world: Project) -> None:
     assert "next: `init" in world.run("doctor").out
     assert "next: `doctor`, then `baseline`" in world.run("init", "--tag", "t1").out
     assert "next: `baseline`" in world.run("doctor").out
+
+
+def test_the_next_step_names_the_idea_whose_turn_it_is(world: Project) -> None:
+    world.begin()
+    idea = world.ok("ideas", "add", "half the rate overshoots less", "--impact", "4")["idea"]
+    assert f"--idea {idea['id']}` (half the rate" in world.ok("status")["next"]
+    world.edit("LR = 1.00", "LR = 0.50")
+    assert "--idea" not in world.ok("try", "halve the rate", "--idea", idea["id"])["next"]

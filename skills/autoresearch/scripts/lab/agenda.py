@@ -5,8 +5,6 @@ Pure functions: the file's bytes in, ideas or other bytes out, and whose turn it
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -93,7 +91,7 @@ def parsed(data: bytes) -> list[Idea]:
     for item in _items(data):
         mark = item.mark
         if mark is None or mark.id in seen:
-            mark = replace(mark or Mark("", QUEUED), id=_fresh_id(item.text, taken))
+            mark = replace(mark or Mark("", QUEUED), id=notes.fresh_id("i", item.text, taken))
         seen.add(mark.id)
         taken.add(mark.id)
         found.append(_idea(item, mark))
@@ -116,16 +114,6 @@ def _idea(item: marks.Item, mark: Mark) -> Idea:
         reason=details.get("reason", ""),
         **{name: int(value) for name, value in judged},
     )
-
-
-def _fresh_id(text: str, taken: set[str]) -> str:
-    """An id from the words themselves, so that the same line read twice gets the same one."""
-    for turn in itertools.count():
-        digest = hashlib.blake2b(f"{text}\0{turn}".encode("utf-8", "replace")).hexdigest()
-        identity = "i" + digest[: 4 + turn // 8]  # longer where the short ones are taken
-        if identity not in taken:
-            return identity
-    raise AssertionError("the count never ends")
 
 
 def find(ideas: Sequence[Idea], identity: str) -> Idea:
@@ -202,7 +190,7 @@ def with_new(data: bytes, wishes: Sequence[Idea]) -> bytes:
     text = ""
     for wish in wishes:
         if plain(wish.text) not in texts:
-            idea = replace(wish, id=_fresh_id(wish.text, taken))
+            idea = replace(wish, id=notes.fresh_id("i", wish.text, taken))
             texts.add(plain(idea.text))
             taken.add(idea.id)
             text += marks.written(idea.text, idea.mark, idea.details)

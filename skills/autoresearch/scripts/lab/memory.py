@@ -7,8 +7,6 @@ person may write or leave out.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -103,12 +101,7 @@ def entries(root: Path) -> list[Entry]:
 
 def _identity(entry: Entry, taken: set[str]) -> str:
     """An id from kind and heading: stable while those stay, and nothing has to be written into the file."""
-    for turn in itertools.count():
-        words = f"{entry.kind}\0{entry.date}\0{entry.title}\0{turn}"
-        identity = "m" + hashlib.blake2b(words.encode("utf-8", "replace")).hexdigest()[: 4 + turn // 8]
-        if identity not in taken:
-            return identity
-    raise AssertionError("the count never ends")
+    return notes.fresh_id("m", f"{entry.kind}\0{entry.date}\0{entry.title}", taken)
 
 
 def parsed(data: bytes, file: str) -> list[Entry]:

@@ -7,6 +7,7 @@ which keeps our own processes apart; an editor knows no lock of ours.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -149,3 +150,13 @@ def appended(data: bytes, text: str, blank: bool = True) -> bytes:
     if blank and data and not (data + glue).endswith(2 * end):
         glue += end
     return data + glue + text.encode("utf-8", "replace").replace(b"\n", end)
+
+
+def fresh_id(letter: str, words: str, taken: set[str]) -> str:
+    """An id from the words themselves, so that the same words read twice get the same one."""
+    for turn in range(8 * 28):  # longer every eighth turn: where all short ones are taken, a long one is free
+        digest = hashlib.blake2b(f"{words}\0{turn}".encode("utf-8", "replace")).hexdigest()
+        identity = letter + digest[: 4 + turn // 8]
+        if identity not in taken:
+            return identity
+    raise AssertionError(f"{len(taken)} ids collide")

@@ -11,10 +11,12 @@ from typing import TypeVar
 
 import click
 
-from lab import errors, views
+from lab import errors, ideas, views
+from lab.agenda import ordered
 from lab.campaign import Lab
 from lab.errors import LabError
 from lab.model import BASELINE, SCHEMA, Experiment, Record
+from lab.redact import one_line
 
 MAX_LINES, MAX_BYTES = 60, 8000
 TRY_WAIT_SECONDS = 100  # under the two minutes after which most agents' shells give up
@@ -159,7 +161,10 @@ def next_step(lab: Lab) -> str:
     spent = lab.budget_spent()
     if spent:
         return f"budget spent ({spent}): {_unconfirmed(lab)}`finish`"
-    return f'edit {", ".join(lab.settings.edit)}, then `try "HYPOTHESIS"`'
+    queue = ordered(ideas.agenda(lab.root), state)
+    tied = f" --idea {queue[0].id}" if queue else ""
+    about = f" ({one_line(queue[0].text, 60)})" if queue else ""
+    return f'edit {", ".join(lab.settings.edit)}, then `try "HYPOTHESIS"{tied}`{about}'
 
 
 def _unconfirmed(lab: Lab) -> str:
