@@ -1,10 +1,10 @@
 """How much a night gains under each decision rule, and how much of what it keeps is false.
 
 Simulated nights of 100 runs (decision_nights.py) judged by the real engine and by what others do
-(decision_rules.py), on the same random numbers. Gains are true improvements in sigma, the noise of one run; a false
-keep has a true effect of 0 or less. The noise is never given: each rule that wants it has three baseline runs.
+(decision_rules.py), on the same random numbers. Gains are true improvements in sigma, the noise of one run; a
+false keep has a true effect of 0 or less. The noise is never given: who wants it has three baseline runs.
 
-    python3 scripts/bench/decision.py [--nights 300] [--quick] [--only main,disturbed,calibration,sigma,frontier]
+    python3 scripts/bench/decision.py [--nights 300] [--quick] [--only main,disturbed,sigma,frontier]
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from decision_rules import RULES, Rule, engine, engine_with
 BATCH = 10
 GREEDY, ORACLE, DEFAULT = "greedy: keep if lower", "oracle (knows every effect)", "engine: balanced (default)"
 BINS = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.85), (0.85, 0.95), (0.95, 0.99), (0.99, 1.01))
+COLUMNS = (
+    "gain against greedy", "false per 100", "share false", "harmful per night", "keeps", "runs per try",
+    "reported - true", "pure noise: false per 100",
+)  # fmt: skip
 Cells = dict[tuple[str, Kind], list[Result]]
 TRIED: dict[str, Rule] = {
     f"keep {keep:.2f} drop {drop:.2f} last {last:.2f} runs {runs}": engine_with(
@@ -57,9 +61,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--nights", type=int, default=300, help="of each cell")
     parser.add_argument("--quick", action="store_true", help="two nights of each cell, to see that it runs")
-    parser.add_argument(
-        "--only", default="main,disturbed,sigma", help="parts, by comma; frontier is one more"
-    )
+    parser.add_argument("--only", default="main,disturbed,sigma", help="by comma; frontier is one more")
     return parser.parse_args()
 
 
@@ -129,9 +131,8 @@ def tell_table(title: str, rules: Iterable[str], kinds: Sequence[Kind], cells: C
     """One row a rule: true gain by scenario, then what it costs in false keeps."""
     heads = [kind.scenario for kind in kinds]
     print(f"\n### {title}\n")
-    print(f"| rule | {' | '.join(heads)} | gain against greedy | false per 100 | share false | "
-          "harmful per night | keeps | runs per try | reported - true | pure noise: false per 100 |")  # fmt: skip
-    print(f"|---|{'---|' * (len(heads) + 8)}")
+    print(f"| rule | {' | '.join([*heads, *COLUMNS])} |")
+    print(f"|---|{'---|' * len([*heads, *COLUMNS])}")
     for rule in rules:
         print(f"| {rule} | {' | '.join(row(rule, kinds, cells))} |", flush=True)
 

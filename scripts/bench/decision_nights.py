@@ -1,8 +1,8 @@
-"""Simulated nights for the decision bench: what ideas are worth, what noise does to a run, what luck is inherited.
+"""Simulated nights for the decision bench: what ideas are worth, what noise does, what luck is inherited.
 
-Units are the noise of one run: sigma = 1, lower is better, a positive effect is a true gain. The random numbers of
-a night depend on its number and scenario alone, so that every rule meets the same ideas and the same luck (common
-random numbers). A run of a commit is its level, the commit's luck on the seed, and luck of its own.
+Units are the noise of one run: sigma = 1, lower is better, a positive effect is a true gain. The random
+numbers of a night depend on its number and scenario alone, so that every rule meets the same ideas and the
+same luck (common random numbers). A run of a commit is its level, its luck on the seed, and luck of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Draw = Callable[[random.Random, int], float]
 
 
 def mixed(gains: float, mean_gain: float, nulls: float, mean_loss: float, null_sd: float = 0.1) -> Draw:
-    """Gains and losses exponential with these means; what is left of the share after gains and nulls loses."""
+    """Gains and losses exponential with these means; what neither gains nor does nothing loses."""
 
     def draw(rng: random.Random, _: int) -> float:
         u = rng.random()

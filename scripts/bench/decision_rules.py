@@ -160,13 +160,16 @@ class Engine:
         return self.night.result(self.best, self.belief.gained, self.expected_false)
 
     def _look_for_drift(self) -> None:
+        """Measure the incumbent again; a second run has to agree before the bar moves."""
         self.since = 0
-        value = self.night.run(self.best, 0)
-        self.stale = True
         sigma = self.noise.sigma or 1.0
-        if abs(surprise(self.belief, 0, value, sigma)) > DRIFT:
-            self.from_run = len(self.best.runs) - 1
-            self.belief = restarted(self.belief, 0, value, sigma)
+        seen: list[float] = []
+        while self.night.left > 0 and len(seen) < 2 and all(abs(z) > DRIFT for z in seen):
+            seen.append(surprise(self.belief, 0, self.night.run(self.best, 0), sigma))
+        self.stale = True
+        if len(seen) == 2 and min(map(abs, seen)) > DRIFT and seen[0] * seen[1] > 0:
+            self.from_run = len(self.best.runs) - 2
+            self.belief = restarted(self.belief, self.best.runs[self.from_run :], sigma)
 
     def _judge(self, new: Commit) -> None:
         self.night.run(new, 0)

@@ -84,7 +84,7 @@ def opened(runs: Sequence[tuple[int | None, float]], sigma: float) -> Belief:
     worlds = tuple(World(weight, [0.0], [[vague]]) for _, _, weight in WORLDS)
     belief = Belief(runs[0][1], 0.0, 0, (), worlds)
     for seed, loss in runs:
-        belief = ran(belief, seed, loss, sigma)
+        belief = ran(belief, seed, loss, sigma, clip=math.inf)
     return replace(belief, first=belief.level - belief.zero)
 
 
@@ -132,13 +132,13 @@ def _row(
     return [(0, 1.0), (1 + belief.seeds.index(seed), 1.0)], max(1 - share, OWN) * sigma * sigma
 
 
-def ran(belief: Belief, seed: int | None, loss: float, sigma: float) -> Belief:
+def ran(belief: Belief, seed: int | None, loss: float, sigma: float, clip: float = CLIP) -> Belief:
     """The belief after one more run of the incumbent."""
     belief = with_seed(belief, seed, sigma)
     worlds, logs = [], []
     for world, (share, _, _) in zip(belief.worlds, WORLDS, strict=True):
         row, noise = _row(belief, share, seed, sigma)
-        mean, cov, log = absorb(world.mean, world.cov, row, noise, loss - belief.zero, CLIP)
+        mean, cov, log = absorb(world.mean, world.cov, row, noise, loss - belief.zero, clip)
         worlds.append(World(world.weight, mean, cov))
         logs.append(log)
     return replace(belief, seen=belief.seen + 1, worlds=reweighed(worlds, logs))

@@ -40,8 +40,11 @@ class Evidence:
 
     @property
     def same(self) -> bool:
-        """Whether every shared seed gave exactly the incumbent's number: the change does nothing."""
-        return self.paired and all(after == before for before, after in pairs(self.facts))
+        """Whether the runs gave exactly the incumbent's numbers: the change does nothing."""
+        if self.paired:
+            return all(after == before for before, after in pairs(self.facts))
+        ours, others = self.facts.candidate, self.facts.incumbent
+        return sorted(metric for _, metric in ours) == sorted(metric for _, metric in others)
 
 
 def weigh(facts: Facts) -> Evidence:
@@ -120,4 +123,5 @@ def settled(e: Evidence, keep: bool) -> Belief:
 
 def _tiny(facts: Facts) -> float:
     """A noise for the filter where the metric has none."""
-    return 1e-9 * max(abs(facts.baseline_metric), 1e-300)
+    size = max(abs(facts.baseline_metric), *(abs(metric) for _, metric in facts.incumbent))
+    return 1e-9 * (size or 1.0)
