@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -23,6 +24,7 @@ from lab.report.page import Page, ticks
 from lab.report.patch import diff_lines
 from lab.report.story import Story
 from lab.report.tries import expected_gain, foretold
+from lab.report.trust import Check
 from lab.report.words import data, markdown, wake
 from lab.settings import Settings
 
@@ -357,6 +359,14 @@ def test_near_misses_are_the_likely_ones_the_likeliest_first() -> None:
     assert [row.id for row in told(state).near] == ["e002", "e001"]
 
 
+def test_where_the_gain_has_to_pay_a_near_miss_needs_less() -> None:
+    state = a_campaign(discard(0.001, p=0.55), discard(0.001, p=0.2))
+    for e in state.experiments.values():
+        e.shrunken = e.gain
+    story = told(state)
+    assert [row.id for row in story.near] == ["e001"] and "restore e001" in verbs(story)
+
+
 def test_a_discard_with_much_less_memory_is_a_near_miss() -> None:
     state = a_campaign(discard(-0.001, memory_gb=1.0), discard(-0.1, memory_gb=1.0))
     assert [row.id for row in told(state).near] == ["e001"]
@@ -377,11 +387,16 @@ def test_checks_say_what_was_not_measured() -> None:
     assert [c.ok for c in stray if c.name == "What was changed"] == [False]
 
 
-def test_a_run_much_shorter_than_the_others_is_doubted() -> None:
+def test_a_run_much_shorter_than_its_budget_and_the_others_is_doubted() -> None:
     state = a_campaign(keep(0.03))
     state.experiments["e001"].runs[0].seconds = 5.0
-    check = next(c for c in told(state).checks if c.name == "Length of the runs")
-    assert check.ok is False and "e001.1" in check.text
+
+    def checked(budget: float) -> Check:
+        wanted = dataclasses.replace(SETTINGS, seconds=budget)
+        return next(c for c in told(state, wanted).checks if c.name == "Length of the runs")
+
+    assert checked(60.0).ok is False and "e001.1" in checked(60.0).text
+    assert checked(300.0).ok is None and "far from the budget" in checked(300.0).text
 
 
 def test_runs_on_other_data_are_doubted() -> None:

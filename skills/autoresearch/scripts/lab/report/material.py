@@ -11,7 +11,6 @@ from lab.report.figures import Figures, between, figures, said
 from lab.report.shown import Evidence, Proof, proofs, weigh
 from lab.settings import Settings
 
-LIKELY = 0.7  # P(better) from which on a discard is a near miss
 SILENT_BUDGETS = 2  # without a new experiment: after so many budgets of a run the agent counts as silent ...
 SILENT_SECONDS = 600.0  # ... but not sooner than this
 
@@ -173,7 +172,7 @@ class Material:
     @cached_property
     def near(self) -> list[Row]:
         """Discards that look better than what they were compared with, the likeliest first."""
-        rows = [r for r in self.discards if (r.evidence.gain or 0.0) > 0 and (r.evidence.p or 1.0) >= LIKELY]
+        rows = [row for row in self.discards if row.evidence.likely]
         return sorted(rows, key=lambda row: (-(row.evidence.p or 0.0), -(row.evidence.gain or 0.0)))
 
     @cached_property

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from lab.model import BASELINE
 from lab.report.figures import plural, said, span
 from lab.report.material import Material
+from lab.report.shown import BETTER, PAYS
 
 AT_MOST = 5
 MEMORY_GROWTH = 1.25  # of the baseline's peak: from here on it is said
 CRASHES_IN_A_ROW = 3
 DISK_LOW_GB = 2.0
+WORTH = {BETTER: 0.9, PAYS: 0.5}  # from which on a near miss is worth a person's while
 PAIRS = 10  # of a confirmation, when nobody says otherwise
 
 
@@ -112,20 +114,20 @@ def _refuted(m: Material) -> Need | None:
 
 
 def _near(m: Material) -> Need | None:
-    row = next(iter(m.near), None)
-    if row is None or m.finished or (row.evidence.p or 0.0) < 0.9:
+    near = [row for row in m.near if (row.evidence.p or 0.0) >= WORTH[row.evidence.p_words]]
+    if not near or m.finished:
         return None
-    count = sum((r.evidence.p or 0.0) >= 0.9 for r in m.near)
-    which = f"{row.id} and {plural(count - 1, 'other')} were" if count > 1 else f"{row.id} was"
-    chance = f"probably better (P {row.evidence.p:.2f})"
-    return Need(f"{which} dropped although {chance}: try again on today's best?", f"restore {row.id}")
+    first = near[0]
+    which = f"{first.id} and {plural(len(near) - 1, 'other')} were" if len(near) > 1 else f"{first.id} was"
+    chance = f"{first.evidence.p_words} {first.evidence.p:.2f}"
+    return Need(f"{which} dropped at {chance}: try again on today's best?", f"restore {first.id}")
 
 
 def _take(m: Material) -> Need | None:
     if not m.finished or not m.kept:
         return None
-    return Need(f"take the {plural(len(m.kept), 'kept change')} over, on the branch you want them in",
-                f"git merge {shlex.quote(m.state.branch)}")  # fmt: skip
+    reason = f"take the {plural(len(m.kept), 'kept change')} over, on the branch you want them in"
+    return Need(reason, f"git merge {shlex.quote(m.state.branch)}")
 
 
 Ask = Callable[[Material], "Need | None"]

@@ -13,6 +13,8 @@ from lab.account import CLEAR as CLEAR_P
 from lab.model import Confirmation, Experiment, State
 from lab.report.figures import said
 
+BETTER, PAYS = "P(better)", "P(pays)"
+NEAR = {BETTER: 0.7, PAYS: 0.35}  # from which on a discard is a near miss
 CLEAR, WITHIN, UNKNOWN = "clear", "within noise", "not measured"
 
 
@@ -31,6 +33,11 @@ class Evidence:
     measured: float | None = None  # the plain difference, where the gain is what shrinking left of it
 
     @property
+    def likely(self) -> bool:
+        """Whether a discard with it is a near miss."""
+        return (self.gain or 0.0) > 0 and (self.p is None or self.p >= NEAR[self.p_words])
+
+    @property
     def clear(self) -> bool:
         """Whether the gain stands beyond the noise by itself."""
         return self.word == CLEAR
@@ -44,7 +51,7 @@ def weigh(e: Experiment) -> Evidence:
         low=low,
         high=high,
         p=e.p,
-        p_words="P(better)" if e.shrunken is None else "P(pays)",
+        p_words=BETTER if e.shrunken is None else PAYS,
         runs=len(e.good_runs),
         word=UNKNOWN if e.p is None else CLEAR if e.p >= CLEAR_P else WITHIN,
         flags=flags_of(e),

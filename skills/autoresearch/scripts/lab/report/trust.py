@@ -67,6 +67,11 @@ def _lengths(m: Material) -> Check:
     if len(times) < 3:
         return Check(None, "Length of the runs", "fewer than three runs to compare")
     usual = statistics.median(times)
+    if usual < SHORT_SHARE * m.settings.seconds:
+        text = (
+            f"{span(usual)} usually, far from the budget of {span(m.settings.seconds)}: it says nothing here"
+        )
+        return Check(None, "Length of the runs", text)
     short = [run.id for run in m.runs if run.counts and run.seconds and run.seconds < SHORT_SHARE * usual]
     said = f"half of them took more than {span(usual)}, the longest {span(max(times))}"
     if short:
