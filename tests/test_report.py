@@ -387,6 +387,22 @@ def test_checks_say_what_was_not_measured() -> None:
     assert [c.ok for c in stray if c.name == "What was changed"] == [False]
 
 
+def test_noise_from_few_runs_is_doubted_and_fresh_seeds_can_refute_it() -> None:
+    def noise(story: Story) -> Check:
+        return next(c for c in story.checks if c.name == "Noise between runs")
+
+    state = a_campaign(keep(0.03))
+    assert noise(told(state, sigma_runs=3)).ok is None and noise(told(state, sigma_runs=30)).ok is True
+    assert "may be several times more" in " ".join(told(state, sigma_runs=3).belief.grounds)
+    result = {"gain": 0.03, "interval": [0.02, 0.04], "n": 5, "p_t": 0.001, "metric": "val_bpb",
+              "before": {"sd": 0.001}, "after": {"sd": 0.0069}}  # fmt: skip
+    common = {"confirmation": "c1", "experiment": "e001"}
+    started = {**common, "commit": commit(1), "base": "e000", "base_commit": commit(0), "pairs": 5}
+    ended = {**common, "verdict": "confirmed", "reason": "r", "cut": "", "result": result, "pairs": 5}
+    check = noise(told(a_campaign(keep(0.03), confirm_started=started, confirmed=ended), sigma_runs=30))
+    assert check.ok is False and "fresh seeds differ by 0.0069 (sd), the loop counted on 0.001" in check.text
+
+
 def test_a_run_much_shorter_than_its_budget_and_the_others_is_doubted() -> None:
     state = a_campaign(keep(0.03))
     state.experiments["e001"].runs[0].seconds = 5.0

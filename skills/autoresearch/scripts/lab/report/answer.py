@@ -9,6 +9,7 @@ from lab.account import CLEAR as CLEAR_P
 from lab.report.figures import percent, plural, said
 from lab.report.material import Material, Row
 from lab.report.shown import UNKNOWN
+from lab.report.trust import FEW_RUNS
 
 MOSTLY = 0.5  # share of the summed gain: with so much of it clear one may say "most of it"
 FALSE_KEEPS = 0.05  # from so many expected false keeps on they are mentioned
@@ -130,7 +131,9 @@ def _noise(m: Material) -> str:
     if sigma == 0:
         return "Repeated runs gave the same number: there is no noise to hide in."
     usual = m.figures.size(sigma * 2**0.5)
-    return f"Two runs of the same code differ by about {usual} (sigma {sigma:.2g})."
+    few = m.beside.sigma_runs < FEW_RUNS
+    doubt = f"; so say {plural(m.beside.sigma_runs, 'run')}, it may be several times more" if few else ""
+    return f"Two runs of the same code differ by about {usual} (sigma {sigma:.2g}){doubt}."
 
 
 def _near(m: Material) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lab.report.figures import between, plural, span
+from lab.report.figures import MINUS, between, plural, span
 from lab.report.material import Material, Row
 
 LEAST_SHARE = 0.005  # of the time, below which it is not worth a word
@@ -71,14 +71,16 @@ def _memory(m: Material) -> Card:
     return Card(
         "peak memory",
         value,
-        "as the baseline" if abs(change) < 1 else f"{change:+.0f} % against the baseline",
+        "as the baseline"
+        if abs(change) < 1
+        else f"{'+' if change > 0 else MINUS}{abs(change):.0f} % against the baseline",
     )
 
 
 def _time(m: Material) -> Card:
     times = [run.seconds for run in m.runs if run.seconds]
     share = min(1.0, sum(times) / took(m)) if took(m) > 0 else 0.0
-    part = f"{share:.0%} of the time" if share >= LEAST_SHARE else ""
+    part = f"{100 * share:.0f} % of the time" if share >= LEAST_SHARE else ""
     each = f"{span(statistics.median(times))} a run" if times else "no run yet"
     return Card("training time", span(sum(times)), " · ".join(words for words in (each, part) if words))
 

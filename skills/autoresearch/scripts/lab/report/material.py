@@ -172,7 +172,13 @@ class Material:
     @cached_property
     def near(self) -> list[Row]:
         """Discards that look better than what they were compared with, the likeliest first."""
-        rows = [row for row in self.discards if row.evidence.likely]
+        # A gain that shows as 0 in the digits of this metric is none.
+        nothing = self.figures.change(0.0)
+        rows = [
+            r
+            for r in self.discards
+            if r.evidence.likely and self.figures.size(r.evidence.gain or 0.0) != nothing
+        ]
         return sorted(rows, key=lambda row: (-(row.evidence.p or 0.0), -(row.evidence.gain or 0.0)))
 
     @cached_property

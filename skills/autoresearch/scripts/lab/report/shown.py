@@ -73,6 +73,7 @@ class Proof:
     high: float | None
     pairs: int
     p: float | None
+    sd: float | None  # between its fresh runs, of the noisier side
 
     @property
     def confirmed(self) -> bool:
@@ -99,7 +100,13 @@ def _proof(c: Confirmation) -> Proof:
         high=high,
         pairs=n if isinstance(n, int) else 0,
         p=float(p) if isinstance(p, (int, float)) else None,
+        sd=max((sd for side in ("before", "after") if (sd := _sd(found.get(side)))), default=None),
     )
+
+
+def _sd(side: object) -> float | None:
+    sd = side.get("sd") if isinstance(side, dict) else None
+    return float(sd) if isinstance(sd, (int, float)) else None
 
 
 def flags_of(e: Experiment) -> tuple[str, ...]:

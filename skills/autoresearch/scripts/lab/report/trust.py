@@ -11,6 +11,8 @@ from lab.model import NOT_EVIDENCE
 from lab.report.figures import clock, plural, said, span
 from lab.report.material import Material
 
+FEW_RUNS = 6  # with three the truth may be six times as large (chi-square, 2 degrees of freedom, 2.5 %)
+NOISIER = 3.0  # times what the loop counted on: fresh seeds that differ so much are told
 SHORT_SHARE = 0.6  # of the usual length: a run that ended sooner may have skipped its work
 
 
@@ -76,9 +78,9 @@ def _lengths(m: Material) -> Check:
     said = f"half of them took more than {span(usual)}, the longest {span(max(times))}"
     if short:
         return Check(False, "Length of the runs",
-                     f"{said}; under {SHORT_SHARE:.0%} of that: {', '.join(short[:6])}"
+                     f"{said}; under {100 * SHORT_SHARE:.0f} % of that: {', '.join(short[:6])}"
                      + (f" and {len(short) - 6} more" if len(short) > 6 else ""))  # fmt: skip
-    return Check(True, "Length of the runs", f"{said}, none under {SHORT_SHARE:.0%} of the usual")
+    return Check(True, "Length of the runs", f"{said}, none under {100 * SHORT_SHARE:.0f} % of the usual")
 
 
 def _same_ruler(m: Material) -> Check:
@@ -90,32 +92,34 @@ def _same_ruler(m: Material) -> Check:
 
 
 def _noise(m: Material) -> Check:
-    sigma = m.beside.sigma
+    sigma, runs, name = m.beside.sigma, m.beside.sigma_runs, "Noise between runs"
+    seen = m.proof.sd if m.proof and m.proof.metric == m.settings.metric else None
     if sigma is None:
-        return Check(None, "Noise between runs", "not measured: no code ran twice")
-    if sigma == 0:
-        return Check(
-            True,
-            "Noise between runs",
-            f"none: {plural(m.beside.sigma_runs, 'repeated run')} gave equal numbers",
+        return Check(None, name, "not measured: no code ran twice")
+    if seen is not None and seen > NOISIER * sigma:
+        text = (
+            f"fresh seeds differ by {seen:.2g} (sd), the loop counted on {sigma:.2g}: doubt its smaller gains"
         )
-    return Check(
-        True,
-        "Noise between runs",
-        f"{sigma:.2g} (one standard deviation, from {plural(m.beside.sigma_runs, 'run')})",
-    )
+        return Check(False, name, text)
+    if sigma == 0:
+        return Check(True, name, f"none: {plural(runs, 'repeated run')} gave equal numbers")
+    said_of = f"{sigma:.2g} (one standard deviation, from {plural(runs, 'run')})"
+    if runs < FEW_RUNS:
+        return Check(None, name, f"{said_of}: so few runs may show it several times too small")
+    return Check(True, name, said_of)
 
 
 def _repeated(m: Material) -> Check:
     once = [row.id for row in m.kept if row.evidence.runs < 2]
     if not m.kept:
         return Check(None, "Repeats", "nothing was kept")
+    more = f" and {len(once) - 6} more" if len(once) > 6 else ""
     again = len(m.kept) - len(once)
     return Check(
         not once or None,
         "Repeats",
         f"{again} of {plural(len(m.kept), 'kept change')} ran more than once"
-        + (f"; once only: {', '.join(once[:6])}" if once else ""),
+        + (f"; once only: {', '.join(once[:6])}{more}" if once else ""),
     )
 
 
