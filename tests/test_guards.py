@@ -232,7 +232,7 @@ def test_a_run_slow_twice_is_accepted_with_a_flag(world: Project) -> None:
 def test_the_guard_of_throughput_can_be_turned_off(world: Project) -> None:
     world.ok("init", "--tag", "t1")
     text = world.read("autoresearch.yaml")
-    world.write("autoresearch.yaml", text.replace("max_runs: 3}", "max_runs: 3, throughput: off}"))
+    world.write("autoresearch.yaml", text.replace("{method: paired,", "{method: paired, throughput: off,"))
     slow(world, "e000.2")
     assert [run["outcome"] for run in world.ok("baseline", "--repeats", "2")["runs"]] == ["ok", "ok"]
 

@@ -25,8 +25,8 @@ FACTS: dict[str, str] = {
 # What a run may print about the work it got done; under a budget of steps or tokens these are equal, and so
 # no run is ever repeated there. Speeds come last: they also move where the metric cannot.
 WORK = ("num_steps", "steps", "total_tokens", "total_tokens_M", "tokens", "tokens_per_second")
-# By scripts/bench/throughput.py: on a busy machine repeating what lies 10 % low halves the metric's variance
-# for a quarter more runs. On a quiet one 1 % of the steps is about the noise of the metric.
+# By scripts/bench/throughput.py: on a busy machine repeating what lies 10 % low halves the metric's
+# variance. On a quiet one 1 % of the steps is about the noise of the metric.
 MARGIN = 0.10  # also while the campaign's own spread of the work is not known
 MARGIN_LEAST = 0.02
 MARGIN_SPREADS = 3.0  # standard deviations of the work between runs of one commit
