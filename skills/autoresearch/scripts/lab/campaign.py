@@ -157,13 +157,18 @@ def _trouble_said() -> Iterator[None]:
         raise LabError(f"cannot write{where}: {error.strerror}", TROUBLE[error.errno]) from error
 
 
-def measured_noise(state: State, level: float | None = None) -> Noise:
-    """Run-to-run noise at a level (the incumbent's), pooled over every commit that ran more than once."""
+def measured_noise(state: State, level: float | None = None, leave: int = 0) -> Noise:
+    """Run-to-run noise at a level (the incumbent's), pooled over every commit that ran more than once.
+
+    `leave` leaves out so many of the incumbent's last runs.
+    """
     if level is None:
         level = state.incumbent.metric if state.incumbent else None
     groups = []
     for e in state.experiments.values():
         if len(e.runs) > 1:
             runs = [r.metric for r in e.good_runs if r.metric is not None]
+            if e is state.incumbent:
+                runs = runs[: len(runs) - leave]
             groups += [runs[: e.fresh_from], runs[e.fresh_from :]]  # before and after the machine changed
     return pooled_noise(groups, near=level)

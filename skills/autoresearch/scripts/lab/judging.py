@@ -5,13 +5,28 @@ Pure functions over state and settings, so that a journal replays every decision
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lab.campaign import FIRST_SEED, measured_noise
-from lab.decide import Belief, Facts, as_json, from_json, opening, restarted, settle, surprise, trusted
+from lab.decide import (
+    Belief,
+    Facts,
+    Trusted,
+    as_json,
+    from_json,
+    opening,
+    restarted,
+    settle,
+    student_quantile,
+    surprise,
+    trusted,
+)
 from lab.model import Experiment, Run, State
 from lab.settings import Settings
 
 SENTINEL_EVERY = 25  # verdicts without a run of the incumbent, after which it is measured again
-DRIFT = 3.0  # sd; two runs in a row further off than this mean that the machine has changed
+DRIFT = 3.0  # sd; two runs in a row further off than this mean that the machine has changed ...
+UNLIKELY = 0.995  # ... or than this quantile of Student's t, while the noise is little known
 ATTEMPTS = 2  # of the incumbent on one seed
 
 
@@ -112,18 +127,23 @@ def sentinel_due(state: State) -> bool:
 
 
 def off(state: State, settings: Settings) -> list[float]:
-    """How many sd each run of the incumbent since the last verdict is off from what was believed."""
+    """How far each run of the incumbent since the last verdict is off, in limits of what luck explains."""
     incumbent, belief = state.incumbent, believed(state)
     if incumbent is None or belief is None:
         return []
     facts = facts_of(state, settings, incumbent)
-    noise = trusted(facts)
-    if noise.sigma == 0.0:
+    fresh = facts.incumbent[belief.seen :]
+    noise = _noise_without(state, facts, len(fresh))
+    if noise.none or not noise.measured:
         return []
-    return [
-        surprise(belief, seed, facts.sign * metric, noise.sigma)
-        for seed, metric in facts.incumbent[belief.seen :]
-    ]
+    limit = max(DRIFT, student_quantile(UNLIKELY, noise.df))
+    return [surprise(belief, seed, facts.sign * metric, noise.sigma) / limit for seed, metric in fresh]
+
+
+def _noise_without(state: State, facts: Facts, runs: int) -> Trusted:
+    """The noise as it stood before the incumbent's last runs, which are in doubt."""
+    known = measured_noise(state, leave=runs)
+    return trusted(replace(facts, sigma=known.sigma, sigma_n=known.n, sigma_df=known.df))
 
 
 def drift_of(state: State, settings: Settings) -> dict[str, object] | None:
@@ -134,12 +154,10 @@ def drift_of(state: State, settings: Settings) -> dict[str, object] | None:
     facts = facts_of(state, settings, incumbent)
     fresh = facts.incumbent[-2:]
     losses = [(seed, facts.sign * metric) for seed, metric in fresh]
-    belief = restarted(belief, losses, trusted(facts).sigma)
-    z = (seen[-2] + seen[-1]) / 2
+    belief = restarted(belief, losses, _noise_without(state, facts, len(fresh)).sigma)
     return {
         "experiment": incumbent.id,
         "fresh_from": len(incumbent.good_runs) - len(fresh),
-        "off": round(z, 2),
         "belief": as_json(belief),
     }
 
@@ -147,8 +165,8 @@ def drift_of(state: State, settings: Settings) -> dict[str, object] | None:
 def suspicious(state: State, settings: Settings) -> bool:
     """Whether the incumbent's last run is so far off that another has to tell luck from drift."""
     seen = off(state, settings)
-    return bool(seen) and abs(seen[-1]) > DRIFT and not (len(seen) > 1 and _agree(seen[-2], seen[-1]))
+    return bool(seen) and abs(seen[-1]) > 1 and not (len(seen) > 1 and _agree(seen[-2], seen[-1]))
 
 
 def _agree(one: float, other: float) -> bool:
-    return abs(one) > DRIFT and abs(other) > DRIFT and one * other > 0
+    return abs(one) > 1 and abs(other) > 1 and one * other > 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from lab.decide.belief import Belief, as_json, from_json, restarted, surprise
 from lab.decide.facts import Decision, Facts
 from lab.decide.modes import MODES, NAMES, Mode
-from lab.decide.noise import Noise, character, pooled_noise, trusted
+from lab.decide.noise import Noise, Trusted, character, pooled_noise, trusted
 from lab.decide.price import new_constants
 from lab.decide.rules import RULES, decide, opening, settle
 from lab.decide.statistics import student_cdf, student_quantile
@@ -24,6 +24,7 @@ __all__ = [
     "Facts",
     "Mode",
     "Noise",
+    "Trusted",
     "as_json",
     "character",
     "decide",

@@ -13,10 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
 
 from lab.decide.statistics import normal_cdf, positive_part
 
 SIZES = (0.5, 1.5, 5.0, 25.0)  # sigma; scales of the half-normals
+LOCAL = 2  # of them are so small that a candidate without them says where the incumbent is
 COUNT = len(SIZES)  # classes: 0 nothing, 1 to 4 gains by size, 5 to 8 losses by size
 GAIN_SHARES = ((0.03, 0.20), (0.10, 0.30), (0.25, 0.30), (0.50, 0.20))  # (share of all changes, weight)
 GAIN_SIZES = (
@@ -46,64 +48,94 @@ def _regimes() -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
 PRIOR, REGIMES = _regimes()
 
 
+COLUMNS = tuple(zip(*REGIMES, strict=True))
+
+
 def shares(regimes: Sequence[float]) -> list[float]:
     """How often each class of effect is expected."""
-    pairs = list(zip(regimes, REGIMES, strict=True))
-    return [sum(weight * row[k] for weight, row in pairs) for k in range(1 + 2 * COUNT)]
+    return [sum(map(mul, regimes, column)) for column in COLUMNS]
 
 
 def learned(regimes: Sequence[float], likelihood: Sequence[float]) -> tuple[float, ...]:
-    """Give the weights of the guesses after one more candidate."""
+    """Give the weights of the guesses after one more candidate; what is old fades into the prior."""
     raw = [
-        weight**FORGET * sum(a * b for a, b in zip(row, likelihood, strict=True))
-        for weight, row in zip(regimes, REGIMES, strict=True)
+        weight**FORGET * prior ** (1 - FORGET) * sum(map(mul, row, likelihood))
+        for weight, prior, row in zip(regimes, PRIOR, REGIMES, strict=True)
     ]
     total = sum(raw)
     return tuple(max(x / total, 1e-6) for x in raw) if total > 0 else tuple(regimes)
 
 
-def likelihoods(seen: float, variance: float, sigma: float) -> list[float]:
-    """Density, up to a constant, of an estimate with that error variance under each class."""
-    seen = max(-FAR * sigma, min(FAR * sigma, seen))
-    up, down = [], []
+@dataclass(frozen=True)
+class Reading:
+    """An estimate of a gain as each class of effects sees it."""
+
+    seen: float
+    variance: float
+    far: bool  # so large that no prior has a say
+    likelihood: list[float]  # density of the estimate by class, up to a constant
+    middles: list[float]  # by size: mean and sd of the gain's posterior, before its sign is known
+    spreads: list[float]
+
+
+def reading(seen: float, variance: float, unit: float) -> Reading:
+    """Work out the density of an estimate with that error variance under each class."""
+    near = max(-FAR * unit, min(FAR * unit, seen))
+    half = -0.5 * near * near
+    up, down, middles, spreads = [], [], [], []
     for size in SIZES:
-        prior = (size * sigma) ** 2
+        prior = (size * unit) ** 2
         total = prior + variance
-        density = 2 * math.exp(-0.5 * seen * seen / total) / math.sqrt(total)
-        side = normal_cdf(seen * math.sqrt(prior / (total * variance)))
+        spread = math.sqrt(prior * variance / total)
+        middle = near * prior / total
+        density = 2 * math.exp(half / total) / math.sqrt(total)
+        side = normal_cdf(middle / spread)
         up.append(density * side)
         down.append(density * (1 - side))
-    return [math.exp(-0.5 * seen * seen / variance) / math.sqrt(variance), *up, *down]
+        middles.append(middle)
+        spreads.append(spread)
+    nothing = math.exp(half / variance) / math.sqrt(variance)
+    return Reading(seen, variance, abs(seen) > FAR * unit, [nothing, *up, *down], middles, spreads)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Posterior of the true gain: P(it is at least the price), its mean and variance."""
+    """Posterior of the true gain: P(it is at least the price), its mean and variance.
+
+    `local` is mean and variance when the prior of large effects is taken for flat: a change that is far off
+    must not move what is believed of the incumbent, however many of its kind come.
+    """
 
     p: float
     mean: float
     variance: float
+    local: tuple[float, float]
 
 
-def effect(seen: float, variance: float, sigma: float, classes: Sequence[float], price: float) -> Effect:
+def effect(read: Reading, classes: Sequence[float], price: float) -> Effect:
     """Give the posterior of the gain, from the posterior weights of the classes."""
-    if abs(seen) > FAR * sigma:
-        return Effect(normal_cdf((seen - price) / math.sqrt(variance)), seen, variance)
+    if read.far:
+        p = normal_cdf((read.seen - price) / math.sqrt(read.variance))
+        return Effect(p, read.seen, read.variance, (read.seen, read.variance))
     p = classes[0] * (price < 0)
     centre = square = 0.0
+    near, near_square = 0.0, 0.0
+    flat = read.variance + read.seen * read.seen
     for k in range(1, 1 + 2 * COUNT):
         weight = classes[k]
-        if weight < 1e-9:
+        if weight < 1e-6:
             continue
         sign = 1.0 if k <= COUNT else -1.0
-        prior = (SIZES[(k - 1) % COUNT] * sigma) ** 2
-        shrink = prior / (prior + variance)
-        middle, spread = sign * seen * shrink, math.sqrt(shrink * variance)
+        middle, spread = sign * read.middles[(k - 1) % COUNT], read.spreads[(k - 1) % COUNT]
         share, size, around = positive_part(middle, spread)
         centre += weight * sign * size
         square += weight * (around + size * size)
+        local = (k - 1) % COUNT < LOCAL
+        near += weight * (sign * size if local else read.seen)
+        near_square += weight * (around + size * size if local else flat)
         p += weight * _beyond(sign, price, middle, spread, share)
-    return Effect(min(1.0, p), centre, max(0.0, square - centre * centre))
+    local_variance = max(0.0, near_square - near * near)
+    return Effect(min(1.0, p), centre, max(0.0, square - centre * centre), (near, local_variance))
 
 
 def _beyond(sign: float, price: float, middle: float, spread: float, share: float) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import mul
 
 from lab.decide import effects
 from lab.decide.belief import (
@@ -126,34 +127,41 @@ def posterior(belief: Belief, runs: Losses, noise: Trusted, asked: float, kept: 
     reads = read(belief, runs, noise, kept)
     top = max(r.log for r in reads)
     telling = min(abs(r.estimate) for r in reads) < TELLING * sigma
-    found, joint, by_class = [], [], [0.0] * len(prior)
-    for world, r, part in zip(belief.worlds, reads, UNITS, strict=True):
-        unit = part * sigma
-        density = effects.likelihoods(r.estimate, r.variance, unit)
-        each = [p * d for p, d in zip(prior, density, strict=True)]
-        total = sum(each)
-        scale = world.weight * math.exp(r.log - top)
-        joint.append(scale * total if telling else scale)
-        by_class = [c + scale * d for c, d in zip(by_class, density, strict=True)]
-        found.append(effects.effect(r.estimate, r.variance, unit, [e / total for e in each], asked))
-    total = sum(joint)
-    weights = [j / total for j in joint]
-    return Posterior(_mixed(weights, found), reads, found, weights, by_class)
+    seen = [
+        effects.reading(r.estimate, r.variance, part * sigma) for r, part in zip(reads, UNITS, strict=True)
+    ]
+    scales = [w.weight * math.exp(r.log - top) for w, r in zip(belief.worlds, reads, strict=True)]
+    totals = [sum(map(mul, prior, one.likelihood)) for one in seen]
+    joint = [scale * total if telling else scale for scale, total in zip(scales, totals, strict=True)]
+    weights = [j / sum(joint) for j in joint]
+    found = [
+        effects.effect(one, [p * d / total for p, d in zip(prior, one.likelihood, strict=True)], asked)
+        for one, total in zip(seen, totals, strict=True)
+    ]
+    columns = zip(*(one.likelihood for one in seen), strict=True)
+    return Posterior(
+        _mixed(weights, found), reads, found, weights, [sum(map(mul, scales, c)) for c in columns]
+    )
 
 
 def _mixed(weights: Sequence[float], found: Sequence[Effect]) -> Effect:
     pairs_ = list(zip(weights, found, strict=True))
     centre = sum(w * e.mean for w, e in pairs_)
     square = sum(w * (e.variance + e.mean * e.mean) for w, e in pairs_)
-    return Effect(min(1.0, sum(w * e.p for w, e in pairs_)), centre, max(0.0, square - centre * centre))
+    p = min(1.0, sum(w * e.p for w, e in pairs_))
+    variance = max(0.0, square - centre * centre)
+    return Effect(p, centre, variance, (centre, variance))
 
 
-def after_verdict(belief: Belief, runs: Losses, noise: Trusted, keep: bool) -> Belief:
-    """The belief once the candidate of `runs` is kept or discarded."""
+def after_verdict(
+    belief: Belief, runs: Losses, noise: Trusted, keep: bool, found: Posterior | None = None
+) -> Belief:
+    """The belief once the candidate of `runs` is kept or discarded; `found` is what a look has worked out."""
     sigma = careful(noise)[0]
     for seed, _ in runs:
         belief = with_seed(belief, seed, sigma)
-    found = posterior(belief, runs, noise, 0.0, kept=keep)
+    if keep or found is None:
+        found = posterior(belief, runs, noise, 0.0, kept=keep)
     worlds = [
         _folded(r, e, max(w, LEAST_WEIGHT), keep)
         for r, e, w in zip(found.reads, found.effects, found.weights, strict=True)
@@ -172,9 +180,10 @@ def _folded(r: Read, gain: Effect, weight: float, keep: bool) -> World:
     last = len(r.mean) - 1
     slope = [r.cov[i][last] / r.variance for i in range(last)]
     rest = [[r.cov[i][j] - slope[i] * slope[j] * r.variance for j in range(last)] for i in range(last)]
-    state = [r.mean[i] + slope[i] * (gain.mean - r.estimate) for i in range(last)]
+    mean, variance = (gain.mean, gain.variance) if keep else gain.local
+    state = [r.mean[i] + slope[i] * (mean - r.estimate) for i in range(last)]
     if keep:
-        state[0] -= gain.mean
+        state[0] -= mean
         slope[0] -= 1.0
-    cov = [[rest[i][j] + slope[i] * slope[j] * gain.variance for j in range(last)] for i in range(last)]
+    cov = [[rest[i][j] + slope[i] * slope[j] * variance for j in range(last)] for i in range(last)]
     return World(weight, state, cov)

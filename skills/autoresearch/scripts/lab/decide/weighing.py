@@ -10,7 +10,7 @@ from lab.decide.belief import Belief, opened, pair_noise, ran, restarted, rounde
 from lab.decide.facts import Facts
 from lab.decide.modes import MODES, Mode
 from lab.decide.noise import PRIOR_SIGMA, Trusted, trusted
-from lab.decide.posterior import Losses, after_verdict, posterior
+from lab.decide.posterior import Losses, Posterior, after_verdict, posterior
 from lab.decide.statistics import mean
 
 
@@ -22,6 +22,7 @@ class Evidence:
     mode: Mode
     noise: Trusted
     belief: Belief  # the incumbent's, with every run of it so far
+    posterior: Posterior | None  # None for a metric without noise
     before: float  # means of the runs, on shared seeds where there are any
     after: float
     difference: float  # positive is better
@@ -56,16 +57,18 @@ def weigh(facts: Facts) -> Evidence:
     belief = current(facts, noise)
     unit = pair_noise(belief, noise.sigma) or PRIOR_SIGMA * abs(facts.baseline_metric)
     asked = price.asked(facts, unit)
+    found = None
     if noise.none:
         asked = max(asked, 0.0)  # without noise, "not worse" means exactly that
         p = float(difference >= asked if price.shortens(facts) else difference > asked)
         gain, sd, last = difference, 0.0, True
     else:
-        whole = posterior(belief, losses(facts, facts.candidate), noise, asked).whole
+        found = posterior(belief, losses(facts, facts.candidate), noise, asked)
+        whole = found.whole
         p, gain, sd = whole.p, whole.mean, math.sqrt(whole.variance)
         last = len(facts.candidate) >= (mode.runs if facts.max_runs is None else facts.max_runs)
     return Evidence(
-        facts, mode, noise, belief, before, after, difference, paired, unit, asked, p, gain, sd, last
+        facts, mode, noise, belief, found, before, after, difference, paired, unit, asked, p, gain, sd, last
     )
 
 
@@ -115,7 +118,7 @@ def settled(e: Evidence, keep: bool) -> Belief:
     """The belief after the verdict, with as many digits as the journal holds."""
     runs = losses(e.facts, e.facts.candidate)
     if not e.noise.none:
-        return rounded(after_verdict(e.belief, runs, e.noise, keep))
+        return rounded(after_verdict(e.belief, runs, e.noise, keep, e.posterior))
     if not keep:
         return rounded(e.belief)
     return rounded(replace(opened(runs, _tiny(e.facts)), first=e.belief.gained + e.gain))
