@@ -78,7 +78,7 @@ def _flags(m: Material) -> Need | None:
 
 
 def _noise(m: Material) -> Need | None:
-    if m.beside.sigma is not None or m.finished or m.baseline is None:
+    if m.beside.sigma is not None or m.finished or m.baseline is None or m.kept:
         return None
     return Need("the noise between runs is not known, so no gain can be judged", "baseline --repeats 3")
 
