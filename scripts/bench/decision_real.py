@@ -29,7 +29,7 @@ CONDITIONS: dict[str, Callable[[Run], float]] = {
     "load before": lambda run: run.load,
     "seconds / CPU second": lambda run: (run.training_seconds or 0.0) / (run.cpu_seconds or 1.0),
     "GFLOP/s of the core": lambda run: run.gflops or 0.0,
-    "log of steps": lambda run: math.log(run.steps or 1),
+    "log of steps": noise.log_steps,
 }
 RULE_WIDTH = max(map(len, RULES)) + 2
 
@@ -42,12 +42,13 @@ def main() -> None:
     parser.add_argument("--campaigns", type=int, default=400, help="campaigns of each kind")
     parser.add_argument("--seed", type=int, default=1, help="of the draws")
     parser.add_argument("--quick", action="store_true", help="few tries and campaigns, no error by seeds")
+    parser.add_argument("--equal-work", action="store_true", help="take out what the steps explain")
     parser.add_argument("--runs", type=Path, default=RECORDED, help="file of recorded runs")
     options = parser.parse_args()
     if options.quick:
         options.tries, options.campaigns = 5, 5
     runs = read(options.runs)
-    world = World.of(runs)
+    world = World.of(runs, options.equal_work)
     tell_noise(runs, world)
     tell_rows(world)
     tell_singles(world, options.tries, options.seed, errors=not options.quick)
@@ -107,8 +108,7 @@ def tell_conditions(finite: Sequence[Run], values: Values) -> None:
             f"{noise.same_seed(values, BASE, LATE):.2f}",
         )
     for name, of in CONDITIONS.items():
-        condition = {n: {seed: of(runs[n, seed]) for seed in own} for n, own in main.items()}
-        other = noise.residuals(condition)
+        other = noise.residuals(noise.column(runs.values(), of))
         fit = noise.line([other[key] for key in left], list(left.values()))
         say(name, f"{fit.slope:+.5f} +- {fit.error:.5f} for 1 more, correlation {fit.r:+.2f}")
 
@@ -124,8 +124,9 @@ def tell_rows(world: World) -> None:
         truth, own, (added, removed) = world.truth[name], world.values[name], LINES[name]
         pairing = fmean(noise.same_seed(world.values, name, e) for e in noise.equal_to(name, world.values))
         gain = f"{truth.gain:+.4f} +- {truth.error:.4f}"
+        lines = f"+{added} -{removed}"
         print(
-            f"{name:<20}{ROWS[name][0].kind:<10}{f'+{added} -{removed}':>7}{fmean(own.values()):9.4f}{gain:>20}"
+            f"{name:<20}{ROWS[name][0].kind:<10}{lines:>7}{fmean(own.values()):9.4f}{gain:>20}"
             f"{truth.gain / spread:+12.2f}{truth.gain / paired:+11.2f}{pairing:11.2f}"
         )
 

@@ -6,7 +6,7 @@ Standard library only. `Recorded` is the table everything else reads: variant an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -28,16 +28,45 @@ Values = Mapping[str, Mapping[int, float]]  # row -> seed -> val_bpb
 
 
 def table(runs: Iterable[Run]) -> dict[str, dict[int, float]]:
-    """The finite values of each row on the seeds that all rows have run on."""
+    """The values of each row on the seeds that all rows have run on."""
+    return column(runs, lambda run: run.val_bpb or math.nan)
+
+
+def column(runs: Iterable[Run], of: Callable[[Run], float]) -> dict[str, dict[int, float]]:
+    """A number of each finite run, by row, on the seeds that all rows have run on."""
     values: dict[str, dict[int, float]] = {}
     for run in runs:
         if run.val_bpb is not None and run.seed in SEEDS:
-            values.setdefault(row(run.variant, run.part), {})[run.seed] = run.val_bpb
+            values.setdefault(row(run.variant, run.part), {})[run.seed] = of(run)
     common = set.intersection(*(set(seeds) for seeds in values.values()))
     return {name: {seed: value[seed] for seed in sorted(common)} for name, value in values.items()}
 
 
-def equal_to(name: str, values: Values) -> list[str]:
+def at_equal_work(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
+    """The values as if the machine had been equally free for every run.
+
+    Takes out what the log of the steps explains (least squares within row and seed); the steps that a code
+    itself costs or saves, against the equal codes of its part, stay in.
+    """
+    values, work = table(runs), column(runs, log_steps)
+    slope = line(list(residuals(work).values()), list(residuals(values).values())).slope
+    means = {name: fmean(own.values()) for name, own in work.items()}
+    usual = {
+        name: 0.0 if name in EQUAL else means[name] - fmean(means[e] for e in equal_to(name, means))
+        for name in work
+    }
+    common = fmean(means[name] for name in means if name in EQUAL)
+    return {
+        name: {seed: value - slope * (work[name][seed] - common - usual[name]) for seed, value in own.items()}
+        for name, own in values.items()
+    }
+
+
+def log_steps(run: Run) -> float:
+    return math.log(run.steps or 1)
+
+
+def equal_to(name: str, values: Container[str]) -> list[str]:
     """The other rows recorded in the same part whose code does what the unchanged code does."""
     part = ROWS[name][1]
     return [other for other in EQUAL if other in values and other != name and ROWS[other][1] == part]
@@ -99,7 +128,7 @@ def standardised(values: Values) -> list[float]:
 
 
 def skew(sample: Sequence[float]) -> float:
-    return _moment(sample, 3) / _moment(sample, 2) ** 1.5
+    return _moment(sample, 3) / math.sqrt(_moment(sample, 2)) ** 3
 
 
 def excess_kurtosis(sample: Sequence[float]) -> float:

@@ -38,8 +38,8 @@ class World:
     truth: dict[str, Truth]
 
     @classmethod
-    def of(cls, runs: Iterable[Run]) -> World:
-        return cls.of_values(noise.table(runs))
+    def of(cls, runs: Sequence[Run], equal_work: bool = False) -> World:
+        return cls.of_values(noise.at_equal_work(runs) if equal_work else noise.table(runs))
 
     @classmethod
     def of_values(cls, values: Values) -> World:
