@@ -99,3 +99,11 @@ def test_the_next_step_names_the_idea_whose_turn_it_is(world: Project) -> None:
     assert f"--idea {idea['id']}` (half the rate" in world.ok("status")["next"]
     world.edit("LR = 1.00", "LR = 0.50")
     assert "--idea" not in world.ok("try", "halve the rate", "--idea", idea["id"])["next"]
+
+
+def test_the_baseline_is_closed_once_something_was_kept(world: Project) -> None:
+    world.begin()
+    world.edit("LR = 1.00", "LR = 0.50")
+    assert world.ok("try", "halve the rate")["verdict"] == "keep"
+    assert "e001" in world.refused(4, "baseline", "--repeats", "3")["message"]
+    assert world.ok("baseline", "--repeats", "1")["incumbent"]["experiment"] == "e001"

@@ -47,6 +47,12 @@ def propose_baseline(lab: Lab, repeats: int | None) -> Experiment:
     elif state.baseline.verdict == "crash" or (
         state.baseline.verdict and (repeats or 0) > len(state.baseline.good_runs)
     ):
+        if state.incumbent_id not in ("", BASELINE):
+            raise LabError(
+                f"{state.incumbent_id} was kept since, so the baseline is closed: its verdict would make it the "
+                "incumbent again",
+                "`confirm` measures both on fresh seeds",
+            )
         wanted = repeats or state.baseline.repeats
         lab.journal.append("reopened", experiment=BASELINE, repeats=wanted)
     return state.get(BASELINE)
