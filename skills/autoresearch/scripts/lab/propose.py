@@ -49,8 +49,7 @@ def propose_baseline(lab: Lab, repeats: int | None) -> Experiment:
     ):
         if state.incumbent_id not in ("", BASELINE):
             raise LabError(
-                f"{state.incumbent_id} was kept since, so the baseline is closed: its verdict would make it the "
-                "incumbent again",
+                f"{state.incumbent_id} was kept since, so the baseline is closed",
                 "`confirm` measures both on fresh seeds",
             )
         wanted = repeats or state.baseline.repeats

@@ -28,7 +28,7 @@ GAIN_SIZES = (
 )
 LOSS_SHARES = ((0.05, 0.25), (0.40, 0.40), (0.75, 0.35))  # of the changes that gain nothing
 LOSS_SIZES = (0.35, 0.35, 0.20, 0.10)
-FORGET = 0.95
+FORGET = 0.98
 FAR = 60.0  # sigma; beyond it no prior has a say
 
 

@@ -14,6 +14,7 @@ from lab.decide.posterior import read
 from lab.decide.statistics import normal_quantile
 from lab.decide.weighing import Evidence, current, losses, settled, weigh
 
+NOISE_DF = 6  # degrees of freedom, the prior's among them, up to which a keep needs two runs
 SIDE_RUNS = 2  # of the incumbent for one candidate, beside what `max_runs` says
 SIDE_MOST = 12  # runs of one incumbent, after which its level is known well enough
 
@@ -29,10 +30,11 @@ def same(e: Evidence) -> Verdict | None:
 
 
 def noise_first(e: Evidence) -> Verdict | None:
-    """While the noise is only assumed, one run is no proof of anything good."""
-    if e.noise.measured or e.last or e.p <= e.mode.drop or len(e.facts.candidate) > 1:
+    """While few runs tell the noise, one run is no proof of anything good, and another tells both."""
+    if e.noise.df > NOISE_DF or e.last or e.p <= e.mode.drop or len(e.facts.candidate) > 1:
         return None
-    return "repeat", "the noise is only assumed, so it runs again before it can be kept"
+    known = "known from few runs" if e.noise.measured else "only assumed"
+    return "repeat", f"the noise is {known}, so it runs again before it can be kept"
 
 
 def clear(e: Evidence) -> Verdict | None:
