@@ -322,6 +322,34 @@ def test_flex_attention_sees_what_the_plain_mask_shows(monkeypatch: pytest.Monke
     torch.testing.assert_close(seen, plain)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["laptop", "h100"])
+def test_the_large_presets_build_and_take_a_step_on_a_cpu(preset: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    program = """
+import train, torch
+model = train.build()
+optimizers = train.optimizers_for(model)
+x = torch.randint(0, train.SETTINGS.preset.vocab_size, (1, train.SETTINGS.preset.seq_len))
+before = model.loss(x, x)
+before.backward()
+for optimizer in optimizers:
+    optimizer.step()
+print(float(before), float(model.loss(x, x)), sum(b.attention.mask is not None for b in model.blocks))
+"""
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "AUTORESEARCH_DEVICE": "cpu",
+        "AUTORESEARCH_PRESET": preset,
+    }
+    done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    before, after, windows = map(float, done.stdout.split())
+    assert after < before < 10
+    assert windows == {"laptop": 0, "h100": 6}[preset]
+
+
 # ---------------------------------------------------------------------------
 # Planted in train.py
 # ---------------------------------------------------------------------------
