@@ -305,13 +305,14 @@ def hook_settings(root: Path) -> list[str]:
 
 
 def companions(root: Path) -> list[str]:
-    """A skill that calls the helpers says that autoresearch must be installed, and what to type."""
+    """A skill that calls the helpers says that autoresearch must be installed, without an order to fetch code."""
     faults = []
     for path in sorted((root / "skills").glob("*/SKILL.md")):
         text = path.read_text(encoding="utf-8")
         if path.parent.name != "autoresearch" and not (
             "<skill-dir>/../autoresearch/scripts/autoresearch.py" in text
-            and re.search(r"npx skills add \S+ --skill autoresearch", text)
+            and "the skill autoresearch has to be installed too" in text
+            and "npx skills" not in text
         ):
             faults.append(
                 f"{path.relative_to(root)}: does not say how the autoresearch skill is found or installed"
