@@ -14,7 +14,7 @@ VERDICT = re.compile(r"^e\d{3,} (?:KEEP|DISCARD|CRASH)\b", re.MULTILINE)
 VERDICT_JSON = re.compile(
     r'"experiment": ?"(e\d{3,})".{0,4000}?"verdict": ?"(?:keep|discard|crash)"', re.DOTALL
 )
-CALL = re.compile(r"autoresearch\.py[^\n;|&]*?\s(try|wait)\b")
+CALL = re.compile(r"\b(try|wait|baseline)\b")  # through a variable of the shell too: `$AR try`
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,14 @@ def costs(calls: list[Call]) -> Costs:
     shares: list[tuple[float, float]] = []
     since_calls, since_bytes = 0, 0
     begun = False
+    known: set[str] = set()  # a verdict that `show` repeats is no further experiment
     for call in calls:
         size = len(call.output.encode("utf-8", "replace"))
         since_calls, since_bytes = since_calls + 1, since_bytes + size
-        seen = verdicts(call)
+        seen = [name for name in verdicts(call) if name not in known]
+        known.update(seen)
         if not begun:  # set-up and baseline are nobody's share
-            if "e000" in seen or re.search(r"autoresearch\.py[^\n]*\sbaseline\b", call.command):
+            if "e000" in seen or re.search(r"\bbaseline\b", call.command):
                 begun, since_calls, since_bytes = True, 0, 0
                 continue
             begun = bool(seen)
