@@ -4,7 +4,7 @@ Simulated nights of 100 runs (decision_nights.py) judged by the real engine and 
 (decision_rules.py), on the same random numbers. Gains are true improvements in sigma, the noise of one run; a
 false keep has a true effect of 0 or less. The noise is never given: who wants it has three baseline runs.
 
-    python3 scripts/bench/decision.py [--nights 300] [--quick] [--only main,disturbed,sigma,frontier]
+    python3 scripts/bench/decision.py [--nights 300] [--quick] [--only main,disturbed,sigma,frontier,tried]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from decision_nights import DISTURBANCES, NO_GAINS, SCENARIOS, Kind, Night, Result
 from decision_rules import RULES, Rule, engine, engine_with
+from decision_variants import VARIANTS
 
 BATCH = 10
 GREEDY, ORACLE, DEFAULT = "greedy: keep if lower", "oracle (knows every effect)", "engine: balanced (default)"
@@ -43,13 +44,14 @@ TRIED: dict[str, Rule] = {
     )
 }  # fmt: skip
 SENTINEL = {"engine: balanced, sentinel": engine("balanced", sentinel=True)}
-EVERY = {**RULES, **TRIED, **SENTINEL}
+EVERY = {**RULES, **TRIED, **SENTINEL, **VARIANTS}
 
 
 def main() -> None:
     options = _options()
     began = time.perf_counter()
     parts = {"main": tell_main, "disturbed": tell_disturbed, "sigma": tell_sigma, "frontier": tell_frontier}
+    parts["tried"] = tell_tried
     for name in options.only.split(","):
         parts[name](2 if options.quick else options.nights)
     print(f"\n{time.perf_counter() - began:.0f} s with {os.cpu_count()} processes")
@@ -61,7 +63,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--nights", type=int, default=300, help="of each cell")
     parser.add_argument("--quick", action="store_true", help="two nights of each cell, to see that it runs")
-    parser.add_argument("--only", default="main,disturbed,sigma", help="by comma; frontier is one more")
+    parser.add_argument("--only", default="main,disturbed,sigma", help="by comma; also frontier, tried")
     return parser.parse_args()
 
 
@@ -125,6 +127,13 @@ def tell_frontier(nights: int) -> None:
         kinds = kinds_of(inherited)
         rules = [GREEDY, ORACLE, *TRIED]
         tell_table(f"frontier, {inherited} luck", rules, kinds, play_all(rules, kinds, nights))
+
+
+def tell_tried(nights: int) -> None:
+    for inherited in ("independent", "inherited"):
+        kinds = kinds_of(inherited)
+        rules = [GREEDY, ORACLE, *VARIANTS]
+        tell_table(f"tried, {inherited} luck", rules, kinds, play_all(rules, kinds, nights))
 
 
 def tell_table(title: str, rules: Iterable[str], kinds: Sequence[Kind], cells: Cells) -> None:

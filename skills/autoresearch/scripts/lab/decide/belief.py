@@ -45,7 +45,7 @@ class Belief:
     seen: int  # runs of the incumbent that are in it
     seeds: tuple[int, ...]
     worlds: tuple[World, ...]
-    regimes: tuple[float, ...] = effects.PRIOR
+    regimes: tuple[float, ...]
 
     @property
     def level(self) -> float:
@@ -82,7 +82,7 @@ def opened(runs: Sequence[tuple[int | None, float]], sigma: float) -> Belief:
     """The belief that the runs of a baseline give; `runs` hold losses."""
     vague = (VAGUE * sigma) ** 2
     worlds = tuple(World(weight, [0.0], [[vague]]) for _, _, weight in WORLDS)
-    belief = Belief(runs[0][1], 0.0, 0, (), worlds)
+    belief = Belief(runs[0][1], 0.0, 0, (), worlds, effects.PRIOR)
     for seed, loss in runs:
         belief = ran(belief, seed, loss, sigma, clip=math.inf)
     return replace(belief, first=belief.level - belief.zero)
