@@ -7,8 +7,9 @@ import click
 from lab import digest, guards, proof, settle, views
 from lab.account import account
 from lab.campaign import Lab, measured_noise
+from lab.course import course
 from lab.errors import LabError
-from lab.model import Record
+from lab.model import Experiment, Record
 from verbs.shared import MAX_BYTES, Context, agent, bounded, brief, crash_text, next_step, verb
 
 
@@ -87,12 +88,22 @@ def log(obj: Context, count: int) -> None:
 @verb()
 @click.argument("experiment")
 def show(obj: Context, experiment: str) -> None:
-    """Show one experiment: hypothesis, verdict, runs, crash, where its log is"""
+    """Show one experiment: hypothesis, verdict, runs, how its numbers went, crash, where its log is"""
     lab = Lab.find(obj.folder)
     state = lab.read()
     found = state.get(experiment)
     lines = views.details(state, found, lab.settings.metric, lab.home / "runs")
-    obj.say([*lines, *crash_text(lab, found)], views.experiment_json(state, found))
+    went = _course(lab, found)
+    fields = {**views.experiment_json(state, found), "course": went}
+    obj.say([*lines, *went, *crash_text(lab, found)], fields)
+
+
+def _course(lab: Lab, experiment: Experiment) -> list[str]:
+    """How the numbers of its first run went; [] without a log."""
+    try:
+        return course((lab.run_dir(experiment.runs[0]) / "run.log").read_bytes()) if experiment.runs else []
+    except OSError:
+        return []
 
 
 @verb()
