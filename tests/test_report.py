@@ -291,6 +291,8 @@ def test_fresh_seeds_have_the_last_word() -> None:
         ended = {**common, "verdict": verdict, "reason": "numbers", "cut": "", "result": result, "pairs": 6}
         story = told(a_campaign(keep(0.03), confirm_started=started, confirmed=ended))
         assert story.belief.sign == sign and story.title.endswith(f", {verdict}")
+        shown = "0.0280 better than the baseline" if verdict == "confirmed" else "0.0300 better"
+        assert shown in story.title and ("in the loop" in story.title) is (verdict != "confirmed")
         assert "On 6 fresh pairs of seeds e001 is +0.0280" in story.belief.grounds[0]
         assert ("confirm" in [need.verb for need in story.needs]) is False
         assert ('class="ring"' in Page(story).html()) is (verdict == "confirmed")

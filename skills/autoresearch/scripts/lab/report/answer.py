@@ -37,9 +37,16 @@ def title(m: Material) -> str:
     if m.gain <= 0:
         how = f"{m.figures.size(m.gain)} worse than" if m.gain < 0 else "the same as"
         return start + f"{how} the baseline, with other gains ({plural(len(m.kept), 'keep')})"
-    share = percent(m.gain, m.baseline.e.metric or 0.0)
-    better = f"{m.figures.size(m.gain)} better than the baseline" + (f" ({share})" if share else "")
-    return start + better + (f", {m.proof.verdict}" if m.proof else "")
+    proof = m.proof
+    if proof and proof.confirmed and proof.gain is not None:  # the loop's figure is a selected one
+        start = f"{proof.metric}: "
+        return start + _better(m, proof.gain) + f" on {plural(proof.pairs, 'fresh pair')} of seeds, confirmed"
+    return start + _better(m, m.gain) + (f" in the loop, {proof.verdict}" if proof else "")
+
+
+def _better(m: Material, gain: float) -> str:
+    share = percent(gain, (m.baseline.e.metric if m.baseline else None) or 0.0)
+    return f"{m.figures.size(gain)} better than the baseline" + (f" ({share})" if share else "")
 
 
 def belief(m: Material) -> Belief:
@@ -108,10 +115,16 @@ def _clear(m: Material) -> tuple[str, ...]:
     if not rest:
         which = "The one kept change is" if count == 1 else f"All {count} kept changes are"
         return (f"{which} clear of the noise, with P of {CLEAR_P:g} or more.",)
+    adds = m.figures.change(_summed(rest))
+    if count == 1:
+        return (f"The one kept change adds {adds} and is not clear of the noise by itself.",)
+    if not clear:
+        none = f"None of the {count} kept changes clears the noise alone."
+        return (none, f"They add up to {adds}: not proven one by one.")
     what = "The other one adds" if len(rest) == 1 else f"The other {len(rest)} add up to"
     return (
         f"{len(clear)} of {plural(count, 'kept change')} clear the noise one by one.",
-        f"{what} {m.figures.change(_summed(rest))}: not proven one by one.",
+        f"{what} {adds}: not proven one by one.",
     )
 
 
