@@ -305,7 +305,7 @@ def hook_settings(root: Path) -> list[str]:
 
 
 def companions(root: Path) -> list[str]:
-    """A skill that calls the helpers says that autoresearch must be installed, without an order to fetch code."""
+    """A skill that calls the helpers says that autoresearch is needed, without an order to fetch code."""
     faults = []
     for path in sorted((root / "skills").glob("*/SKILL.md")):
         text = path.read_text(encoding="utf-8")

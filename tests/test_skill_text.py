@@ -142,7 +142,7 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("hook settings", replace(HOOKS, '"loop_limit": null', '"loop_limit": 5'), "--print cursor"),
     ("hook settings", append(HOOKS, '```json\n{"hooks": {}}\n```\n'), "does not give"),
     ("hook settings", replace(HOOKS, ".codex/hooks.json", ".codex/hook.json"), ".codex/hooks.json"),
-    ("companions", replace(OTHER, "has to be installed too", "is useful"), "how the autoresearch skill is found"),
+    ("companions", replace(OTHER, "has to be installed too", "is useful"), "skill is found"),
     ("companions", replace(OTHER, "<skill-dir>/../autoresearch", "<skill-dir>/autoresearch"), "is found"),
     ("manifests", replace(PLUGIN, "./skills/autoresearch", "./skills/other"), "plugin.json: lists"),
     ("manifests", replace(MARKET, "./skills/autoresearch", "./skills/other"), "marketplace.json: lists"),
