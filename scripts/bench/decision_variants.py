@@ -92,7 +92,9 @@ VARIANTS: dict[str, Rule] = {
     "luck is inherited as in the second table": variant(worlds((0.7, 0.85, 1.0))),
     "without the sharp guess": variant(worlds((0.0, 0.0, 0.35), (0.6, 0.6, 0.4), (0.8, 0.8, 0.25))),
     "regimes never forget": variant([(effects, "FORGET", 1.0)]),
-    "regimes forget faster": variant([(effects, "FORGET", 0.95)]),
+    "regimes forget slower": variant([(effects, "FORGET", 0.98)]),
+    "no regime where nothing works": variant(priors(INERT=1e-9)),
+    "far discards tell of the incumbent": variant(priors(LOCAL=effects.COUNT)),
     "fewer gains expected": variant(
         priors(GAIN_SHARES=((0.003, 0.25), (0.03, 0.25), (0.10, 0.25), (0.25, 0.15), (0.50, 0.10)))
     ),

@@ -18,7 +18,7 @@ from operator import mul
 from lab.decide.statistics import normal_cdf, positive_part
 
 SIZES = (0.5, 1.5, 5.0, 25.0)  # sigma; scales of the half-normals
-LOCAL = 2  # of them are so small that a candidate without them says where the incumbent is
+LOCAL = 3  # the smaller ones; only these let a candidate tell where the incumbent is
 COUNT = len(SIZES)  # classes: 0 nothing, 1 to 4 gains by size, 5 to 8 losses by size
 GAIN_SHARES = ((0.03, 0.20), (0.10, 0.30), (0.25, 0.30), (0.50, 0.20))  # (share of all changes, weight)
 GAIN_SIZES = (
@@ -26,23 +26,29 @@ GAIN_SIZES = (
     ((0.40, 0.45, 0.12, 0.03), 1 / 3),
     ((0.15, 0.25, 0.45, 0.15), 1 / 3),
 )
-LOSS_SHARES = ((0.05, 0.25), (0.40, 0.40), (0.75, 0.35))  # of the changes that gain nothing
+LOSS_SHARES = ((0.25, 0.30), (0.50, 0.40), (0.75, 0.30))  # of the changes that gain nothing
 LOSS_SIZES = (0.35, 0.35, 0.20, 0.10)
-FORGET = 0.98
+INERT, INERT_GAINS, INERT_LOSSES = 0.20, 0.01, 0.03  # weight of the guess that changes do nothing at all
+FORGET = 0.95  # what is learned fades into the prior by 5 % with each candidate
 FAR = 60.0  # sigma; beyond it no prior has a say
 
 
 def _regimes() -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
     """Give the weight of every guess, and how often each class comes under it."""
-    weights, rows = [], []
+    weights, rows = [INERT], [_row(INERT_GAINS, GAIN_SIZES[1][0], INERT_LOSSES)]
     for gains, weight in GAIN_SHARES:
         for sizes, of_sizes in GAIN_SIZES:
             for losses, of_losses in LOSS_SHARES:
-                weights.append(weight * of_sizes * of_losses)
-                up = [gains * size for size in sizes]
-                down = [(1 - gains) * losses * size for size in LOSS_SIZES]
-                rows.append(((1 - gains) * (1 - losses), *up, *down))
+                weights.append((1 - INERT) * weight * of_sizes * of_losses)
+                rows.append(_row(gains, sizes, losses))
     return tuple(weights), tuple(rows)
+
+
+def _row(gains: float, sizes: Sequence[float], losses: float) -> tuple[float, ...]:
+    """Shares of the classes: nothing, gains by size, losses by size."""
+    up = [gains * size for size in sizes]
+    down = [(1 - gains) * losses * size for size in LOSS_SIZES]
+    return ((1 - gains) * (1 - losses), *up, *down)
 
 
 PRIOR, REGIMES = _regimes()

@@ -14,7 +14,7 @@ from lab.decide.posterior import read
 from lab.decide.statistics import normal_quantile
 from lab.decide.weighing import Evidence, current, losses, settled, weigh
 
-NOISE_DF = 6  # degrees of freedom, the prior's among them, up to which a keep needs two runs
+NOISE_DF = 4  # degrees of freedom, the prior's among them, up to which a keep needs two runs
 SIDE_RUNS = 2  # of the incumbent for one candidate, beside what `max_runs` says
 SIDE_MOST = 12  # runs of one incumbent, after which its level is known well enough
 
