@@ -218,7 +218,28 @@ def test_the_account_counts_false_keeps_and_names_clear_ones() -> None:
     assert facts["gain"] == pytest.approx(60 * SIGMA, abs=4 * SIGMA)
     assert facts["level"] == pytest.approx(paper.levels["e002"], abs=4 * SIGMA)
     assert facts["noise"] == "usual"
+    assert 0 < facts["seed_share"] < 1
     assert any("false keeps expected" in line for line in account_lines(facts))
+
+
+def test_the_share_of_the_seed_is_told_once_pairs_have_shown_it() -> None:
+    paper = Paper()
+    luck = {42 + n: paper.rng.gauss(0, 10 * SIGMA) for n in range(40)}
+    plain = Paper.run
+
+    def run(name: str, seed: int | None) -> None:
+        paper.shift = luck[seed or 0]
+        plain(paper, name, seed)
+
+    for seed in (42, 43, 44):  # what the machine adds is a tenth of what the seed does
+        paper.state.get("e000").runs[seed - 42].metric = 0.98 + luck[seed]
+    paper.state.belief = {}
+    paper.run = run  # type: ignore[method-assign]
+    for _ in range(12):
+        paper.try_(-3 * SIGMA)
+    facts = account(paper.state, measured_noise(paper.state), "min")
+    assert facts["seed_share_known"] and float(str(facts["seed_share"])) > 0.85
+    assert any("belongs to the seed" in line for line in account_lines(facts))
 
 
 # --- a real campaign --------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from lab.decide import Noise, character, from_json
 from lab.model import BASELINE, Experiment, Record, State
 
 CLEAR = 0.95  # P from which on a keep is called clear
+KNOWN = 0.7  # weight of one guess from which on its share of the seed is told
 
 
 def keeps(state: State) -> list[Experiment]:
@@ -36,6 +37,8 @@ def account(state: State, noise: Noise, goal: str) -> Record:
         "clear": [e.id for e in kept if word_of(e) == "clear"],
         "within_noise": [e.id for e in kept if word_of(e) == "within noise"],
         "pairing": belief.pairing if belief else None,
+        "seed_share": belief.seed_share if belief else None,
+        "seed_share_known": bool(belief and belief.settled >= KNOWN),
         "noise": character(noise, best.metric if best else None),
         "drifts": list(state.drifts),
     }
@@ -49,6 +52,10 @@ def account_lines(facts: Record) -> list[str]:
             f"to be believed: gain {facts['gain']:+.6f} +- {facts['gain_error']:.2g}; "
             f"{facts['expected_false_keeps']:.1f} false keeps expected; "
             f"clear: {_names(facts['clear'])}; within noise: {_names(facts['within_noise'])}"
+        )
+    if facts["seed_share_known"] and facts["noise"] in ("usual", "mostly noise"):
+        lines.append(
+            f"of the noise about {facts['seed_share']:.0%} belongs to the seed, the rest to the machine"
         )
     if facts["noise"] == "none":
         lines.append("the metric has no noise: the same code gives the same number, one run decides")

@@ -72,6 +72,16 @@ class Belief:
         """Expected correlation of an incumbent's and a candidate's run on the same seed."""
         return sum(w.weight * share * part for w, (share, part, _) in zip(self.worlds, WORLDS, strict=True))
 
+    @property
+    def seed_share(self) -> float:
+        """Expected share of the noise variance that belongs to the seed; the rest is the machine's."""
+        return sum(w.weight * share for w, (share, _, _) in zip(self.worlds, WORLDS, strict=True))
+
+    @property
+    def settled(self) -> float:
+        """Weight of the likeliest guess about luck."""
+        return max(world.weight for world in self.worlds)
+
 
 def pair_noise(belief: Belief, sigma: float) -> float:
     """The part of the noise that a pair on one seed does not share: what effects and prices count in."""
