@@ -321,6 +321,14 @@ def test_at_most_five_things_need_a_person() -> None:
     assert len(told(state, sigma=None, disk_free_gb=0.1, budget_spent="9 of 9").needs) == 5
 
 
+def test_more_memory_is_asked_about_only_where_it_matters() -> None:
+    assert "show e001" in verbs(told(a_campaign(keep(0.03, memory_gb=9.0))))
+    small = a_campaign(keep(0.03, memory_gb=0.02))
+    assert small.baseline is not None
+    small.baseline.memory_gb = 0.01  # twice as much, and still nothing
+    assert "show e001" not in verbs(told(small))
+
+
 def test_three_crashes_in_a_row_are_said() -> None:
     assert "show e003" in verbs(told(a_campaign(crash(), crash(), crash())))
     assert "show e003" not in verbs(told(a_campaign(crash(), discard(-0.1), crash())))

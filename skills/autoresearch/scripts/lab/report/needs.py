@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lab.decide.price import MEMORY_GB
 from lab.model import BASELINE
 from lab.report.figures import plural, said, span
 from lab.report.material import Material
@@ -87,6 +88,8 @@ def _memory(m: Material) -> Need | None:
     before = m.baseline.e.memory_gb if m.baseline else None
     after = m.best.e.memory_gb if m.best else None
     if not before or not after or m.best is m.baseline or after < MEMORY_GROWTH * before:
+        return None
+    if after - before <= MEMORY_GB:  # it cost nothing in the decision either
         return None
     assert m.best
     return Need(f"memory grew from {before:.1f} to {after:.1f} GB: is that all right?", f"show {m.best.id}")
