@@ -62,19 +62,15 @@ def tell_noise(runs: Sequence[Run], world: World) -> None:
     values, finite = world.values, [run for run in runs if run.val_bpb is not None]
     spread, shape = noise.sigma(values, world.equal()), noise.standardised(values)
     pairs = [noise.same_seed(values, a, b) for a, b in combinations(world.equal(), 2)]
+    left = left_over(values)
     say("runs", f"{len(finite)} finite of {len(runs)}")
     say("rows", f"{len(values)} on the same {len(values[BASE])} seeds")
     say("sd over seeds", f"{spread:.5f} = {100 * spread / fmean(values[BASE].values()):.2f} % of the metric")
     say("sd, seed taken out", f"{noise.seed_taken_out(values, world.equal()):.5f} (equal codes)")
     say("  other codes", f"{noise.seed_taken_out(values, main_part(values)):.5f} (all of the main part)")
-    say(
-        "skew",
-        f"{noise.skew(shape):+.2f} of a row's values, {noise.skew(left_over(values)):+.2f} seed taken out",
-    )
-    say(
-        "excess kurtosis",
-        f"{noise.excess_kurtosis(shape):+.2f}, {noise.excess_kurtosis(left_over(values)):+.2f}",
-    )
+    say("skew", f"{noise.skew(shape):+.2f} over seeds, {noise.skew(left):+.2f} seed taken out")
+    tails = noise.excess_kurtosis(shape), noise.excess_kurtosis(left)
+    say("excess kurtosis", f"{tails[0]:+.2f} over seeds, {tails[1]:+.2f} seed taken out")
     say("same seed, equal", f"correlation {fmean(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})")
     tell_conditions(finite, values)
 
@@ -92,32 +88,29 @@ def left_over(values: Values) -> list[float]:
 
 
 def tell_conditions(finite: Sequence[Run], values: Values) -> None:
-    """Drift and load, on what row and seed leave over of the main part."""
-    main = {name: values[name] for name in main_part(values)}
-    runs = {(run.variant, run.seed): run for run in finite if run.part == "main"}
-    left = noise.residuals(main)
-    ordered = sorted(left, key=lambda key: runs[key].started_at)
-    change, error = noise.halves([left[key] for key in ordered])
-    say("drift", f"second half {change:+.5f} +- {error:.5f} against the first")
+    """Drift and load; the latter on what row and seed leave over of the main part."""
+    unchanged = [run for run in finite if (run.variant, run.part) == (BASE, "main")]
+    unchanged.sort(key=lambda run: run.started_at)
+    change, error = noise.halves([run.val_bpb or math.nan for run in unchanged])
+    say("drift, as recorded", f"{change:+.4f} +- {error:.4f}, later half of {len(unchanged)} unchanged runs")
     if LATE in values:
         again = [values[LATE][seed] - values[BASE][seed] for seed in values[BASE]]
-        error = stdev(again) / math.sqrt(len(again))
-        say(
-            "the same code later",
-            f"{fmean(again):+.5f} +- {error:.5f}, same seed: correlation "
-            f"{noise.same_seed(values, BASE, LATE):.2f}",
-        )
+        change, error = fmean(again), stdev(again) / math.sqrt(len(again))
+        same = noise.same_seed(values, BASE, LATE)
+        say("the same code later", f"{change:+.4f} +- {error:.4f} on the same seeds, correlation {same:.2f}")
+    main = [run for run in finite if run.part == "main"]
+    left = left_over(values)
     for name, of in CONDITIONS.items():
-        other = noise.residuals(noise.column(runs.values(), of))
-        fit = noise.line([other[key] for key in left], list(left.values()))
-        say(name, f"{fit.slope:+.5f} +- {fit.error:.5f} for 1 more, correlation {fit.r:+.2f}")
+        numbers = noise.column(main, of)
+        fit = noise.line(list(noise.residuals(numbers).values()), left)
+        low, high = min(map(of, unchanged)), max(map(of, unchanged))
+        effect = f"{fit.slope:+.5f} +- {fit.error:.5f} for 1 more, correlation {fit.r:+.2f}"
+        say(name, f"{effect}; {low:.3g} to {high:.3g}")
 
 
 def tell_rows(world: World) -> None:
-    spread, paired = (
-        noise.sigma(world.values, world.equal()),
-        noise.seed_taken_out(world.values, world.equal()),
-    )
+    spread = noise.sigma(world.values, world.equal())
+    paired = noise.seed_taken_out(world.values, world.equal())
     print(f"\n{'row':<20}{'chosen as':<10}{'lines':>7}{'mean':>9}{'true gain':>20}", end="")
     print(f"{'/ sd seeds':>12}{'/ sd rest':>11}{'same seed':>11}")
     for name in sorted(world.values, key=lambda name: world.truth[name].gain):
