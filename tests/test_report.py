@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -30,7 +31,12 @@ from lab.settings import Settings
 
 NOON = "2026-11-21T12:00:00+00:00"
 SETTINGS = Settings(
-    command="python train.py", metric="val_bpb", goal="min", edit=("train.py",), protect=("prepare.py",)
+    command="python train.py",
+    metric="val_bpb",
+    goal="min",
+    edit=("train.py",),
+    protect=("prepare.py",),
+    seed_env="SEED",
 )
 AXE = "axe-core@4.14.1"
 
@@ -296,6 +302,20 @@ def test_fresh_seeds_have_the_last_word() -> None:
         assert "On 6 fresh pairs of seeds e001 is +0.0280" in story.belief.grounds[0]
         assert ("confirm" in [need.verb for need in story.needs]) is False
         assert ('class="ring"' in Page(story).html()) is (verdict == "confirmed")
+
+
+def test_without_a_seed_no_fresh_seeds_are_claimed() -> None:
+    result = {"gain": 0.03, "interval": [0.03, 0.03], "n": 5, "p_t": None, "metric": "val_bpb"}
+    common = {"confirmation": "c1", "experiment": "e001"}
+    started = {**common, "commit": commit(1), "base": "e000", "base_commit": commit(0), "pairs": 10}
+    ended = {**common, "verdict": "confirmed", "reason": "numbers", "cut": "", "result": result, "pairs": 5}
+    state = a_campaign(keep(0.03), confirm_started=started, confirmed=ended)
+    for env, claimed in (("SEED", True), (None, False)):
+        story = told(state, replace(SETTINGS, seed_env=env))
+        said = " ".join(
+            [story.title, story.belief.head, *story.belief.grounds, *(c.label for c in story.cards)]
+        )
+        assert ("fresh" in said) is claimed
 
 
 # -- what needs a person, and whether it goes on -------------------------------------------------------

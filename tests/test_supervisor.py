@@ -19,7 +19,18 @@ from lab.runlog import RunLog
 from lab.runners.local import Local
 
 KEYS = {
-    *("schema", "run", "nonce", "outcome", "exit_code", "signal", "started_at", "ended_at", "seconds"),
+    *(
+        "schema",
+        "run",
+        "nonce",
+        "outcome",
+        "exit_code",
+        "facts",
+        "signal",
+        "started_at",
+        "ended_at",
+        "seconds",
+    ),
     *("peak_rss_mb", "memory_gb", "metric", "problem", "detail", "values", "log_bytes"),
     *("protected_changed", "digest", "host"),
 }

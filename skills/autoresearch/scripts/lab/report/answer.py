@@ -40,8 +40,15 @@ def title(m: Material) -> str:
     proof = m.proof
     if proof and proof.confirmed and proof.gain is not None:  # the loop's figure is a selected one
         start = f"{proof.metric}: "
-        return start + _better(m, proof.gain) + f" on {plural(proof.pairs, 'fresh pair')} of seeds, confirmed"
+        return start + _better(m, proof.gain) + f" {_again(m, proof.pairs)}, confirmed"
     return start + _better(m, m.gain) + (f" in the loop, {proof.verdict}" if proof else "")
+
+
+def _again(m: Material, pairs: int) -> str:
+    """Where it was measured again; a program that takes no seed shows only that the number repeats."""
+    return (
+        f"on {plural(pairs, 'fresh pair')} of seeds" if m.settings.seeded else f"in {plural(pairs, 'repeat')}"
+    )
 
 
 def _better(m: Material, gain: float) -> str:
@@ -65,6 +72,8 @@ def _proven(m: Material) -> tuple[str, str] | None:
     if m.proof is None:
         return None
     if m.proof.confirmed:
+        if not m.settings.seeded:
+            return "good", "Believe that it repeats: the program takes no seed, so nothing else was varied."
         return "good", "Believe it: it was measured again on fresh seeds."
     if m.proof.verdict.startswith("not"):
         return "doubt", "Do not believe it: it did not show on fresh seeds."
@@ -104,7 +113,7 @@ def _fresh(m: Material) -> tuple[str, ...]:
         return (f"{proof.id}: {said(proof.reason, 200)}",)
     chance = "" if proof.p is None else ", p < 0.0001" if proof.p < 1e-4 else f", p {proof.p:.2g}"
     return (
-        f"On {plural(proof.pairs, 'fresh pair')} of seeds {proof.experiment} is {f.change(proof.gain)} "
+        f"{_again(m, proof.pairs).capitalize()} {proof.experiment} is {f.change(proof.gain)} "
         f"against the baseline in {proof.metric} ({f.change(proof.low)} to {f.change(proof.high)}{chance}).",
     )
 

@@ -46,7 +46,8 @@ def _fresh(m: Material) -> Card | None:
     proof, f = m.proof, m.figures
     if proof is None or proof.gain is None:
         return None
-    return Card("on fresh seeds", f.change(proof.gain), f"{f.change(proof.low)} to {f.change(proof.high)}")
+    label = "on fresh seeds" if m.settings.seeded else "measured again"
+    return Card(label, f.change(proof.gain), f"{f.change(proof.low)} to {f.change(proof.high)}")
 
 
 def _believed(m: Material) -> Card | None:
