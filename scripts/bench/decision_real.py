@@ -4,7 +4,9 @@ A try draws an incumbent among the equal codes, a candidate and an order of the 
 then asks for runs and gets the recorded values. A single try follows the baseline runs. A campaign tries
 every row of the main part once, in an order of its own; after a keep the next candidates stand on it: their
 values are moved by the true gains kept so far, as if effects added up. A campaign of nothing has equal codes
-only. The rule never sees a truth: a null edit's is 0 by construction, the others' are means over all seeds.
+only. `busier` are equal codes of the late part against incumbents of the main part, `freer` the other way
+round: what the machine does in between. The rule never sees a truth: a null edit's is 0 by construction,
+the others' are means over all seeds.
 
     python3 scripts/bench/decision_real.py [--tries 300] [--campaigns 400] [--seed 1] [--quick]
 """
@@ -23,7 +25,7 @@ from real_judges import RULES
 from real_noise import LATE, ROWS, Values
 from real_runs import RECORDED, Run, read
 from real_variants import BASE
-from real_world import LINES, SHORTER, Outcome, World, campaigns, kept_percent, later, seed_error, singles
+from real_world import LINES, SHORTER, Outcome, World, across, campaigns, kept_percent, seed_error, singles
 
 CONDITIONS: dict[str, Callable[[Run], float]] = {
     "load before": lambda run: run.load,
@@ -130,17 +132,20 @@ def tell_rows(world: World) -> None:
 def tell_singles(world: World, tries: int, seed: int, errors: bool) -> None:
     null, others = world.null, world.ranked
     print(f"\nsingle tries after the baseline runs: kept of 100, {tries} tries of each candidate")
-    sizes = "".join(f"{1000 * world.gain(name):+6.0f}" for name in others)
-    print(f"{'true gain in 0.001 bpb':<{RULE_WIDTH}}{'0':>12}{'later':>7}{sizes}{'runs':>6}")
+    sizes = "".join(f"{1000 * world.gain(name):+5.0f}" for name in others)
+    print(f"{'true gain in 0.001 bpb':<{RULE_WIDTH}}{'0':>12}{'busier':>7}{'freer':>7}{sizes}{'runs':>6}")
     for name, rule in RULES.items():
         outcomes = singles(world, rule, [*null, *others], tries, seed)
         share = f"{kept_percent(outcomes, null):.1f}"
         if errors:
             share += f" +-{seed_error(world, rule, null, max(1, tries // 6), seed):4.1f}"
-        late = kept_percent(later(world, rule, tries, seed), world.null)
-        cells = "".join(f"{kept_percent(outcomes, [one]):6.0f}" for one in others)
+        moved = "".join(
+            f"{kept_percent(across(world, rule, parts, tries, seed), world.null):7.1f}"
+            for parts in (("main", "late"), ("late", "main"))
+        )
+        cells = "".join(f"{kept_percent(outcomes, [one]):5.0f}" for one in others)
         runs = fmean(outcome.runs for outcome in outcomes)
-        print(f"{name:<{RULE_WIDTH}}{share:>12}{late:7.1f}{cells}{runs:6.2f}", flush=True)
+        print(f"{name:<{RULE_WIDTH}}{share:>12}{moved}{cells}{runs:6.2f}", flush=True)
 
 
 COLUMNS = ("false", "runs", "false", "harmful", "missed", "runs", "gain", "/ 10 runs", "share false")

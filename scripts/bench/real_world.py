@@ -102,15 +102,16 @@ def singles(world: World, rule: Rule, candidates: Sequence[str], tries: int, see
     return outcomes
 
 
-def later(world: World, rule: Rule, tries: int, seed: int) -> list[Outcome]:
-    """Equal codes of the late part against incumbents that ran in the main part."""
+def across(world: World, rule: Rule, parts: tuple[str, str], tries: int, seed: int) -> list[Outcome]:
+    """Equal codes of the second part against incumbents that ran in the first: the machine in between."""
     rng = random.Random(seed)
-    candidates = [name for name in world.equal("late") if name not in SHORTER]
+    before, after = parts
     return [
         one
-        for candidate in candidates
+        for candidate in world.equal(after)
+        if candidate not in SHORTER
         for _ in range(tries)
-        for one in world.play(rule, rng, rng.choice(world.equal()), [candidate])
+        for one in world.play(rule, rng, rng.choice(world.equal(before)), [candidate])
     ]
 
 
