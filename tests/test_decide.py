@@ -125,9 +125,9 @@ def test_one_run_is_no_proof_while_the_noise_is_only_assumed():
     assert decision.action == "repeat"
     assert "assumed" in decision.reason
     assert decide(facts(1.2, **unknown)).action == "discard"
-    two = pooled_noise([[0.4, 0.401]])
-    known = {"sigma": two.sigma, "sigma_df": two.df, "sigma_n": two.n, "incumbent": runs(0.9979)}
-    assert decide(facts(0.4, 0.401, **known)).action == "keep"
+    three = pooled_noise([[0.4, 0.401, 0.399]])
+    known = {"sigma": three.sigma, "sigma_df": three.df, "sigma_n": three.n, "incumbent": runs(0.9979)}
+    assert decide(facts(0.4, 0.401, 0.399, **known)).action == "keep"
 
 
 @pytest.mark.parametrize("seeds", [(None, None, None), (1, 2, 3)])

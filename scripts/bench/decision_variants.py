@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,21 +9,14 @@ from decision_nights import Night, Result
 from decision_rules import Rule, engine
 
 from lab.decide import belief, effects, posterior, rules
-from lab.decide.statistics import normal_cdf, normal_density
 from lab.decide.weighing import Evidence
 
 Change = tuple[object, str, object]
-FALSE_KEEP = 1.0  # what a false keep costs in the look-ahead, in units of the noise
 
 
 def worlds(*rows: tuple[float, float, float]) -> list[Change]:
     """Other guesses about inherited luck."""
-    units = tuple(math.sqrt(1 - share * part) for share, part, _ in rows)
-    return [
-        (module, name, value)
-        for module in (belief, posterior)
-        for name, value in (("WORLDS", rows), ("UNITS", units))
-    ]
+    return [(module, "WORLDS", rows) for module in (belief, posterior)]
 
 
 def priors(**names: object) -> list[Change]:
@@ -59,24 +51,6 @@ def variant(changes: list[Change], mode: str = "balanced") -> Rule:
     return rule
 
 
-def look_ahead(e: Evidence) -> tuple[str, str] | None:
-    """Repeat only where the expected worth of another run is above what a run on a new idea brings.
-
-    The knowledge gradient of a normal belief (Frazier, Powell, Dayanik 2008), against the gains of 1.5 and
-    5 sigma that the campaign has taught to expect of an idea.
-    """
-    if e.last:
-        return None
-    share = effects.shares(e.belief.regimes)
-    pace = e.unit * 0.8 * (share[2] * effects.SIZES[1] + share[3] * effects.SIZES[2])
-    sd = e.sd**2 / math.sqrt(e.sd**2 + e.noise.sigma**2)
-    worth = e.gain - FALSE_KEEP * e.unit * (1 - e.p)
-    z = abs(worth) / sd
-    if sd * (normal_density(z) - z * (1 - normal_cdf(z))) > pace:
-        return "repeat", "another run is worth it"
-    return ("keep", "now") if e.p >= e.mode.last and rules.pays(e) else ("discard", "now")
-
-
 def better_number(e: Evidence) -> bool:
     """A keep has to beat the incumbent's own number too, lucky as it may be."""
     return e.difference > 0 and e.gain > 0
@@ -102,5 +76,6 @@ VARIANTS: dict[str, Rule] = {
     "noise taken as it is": variant([(posterior, "CAUTION", 0.0)]),
     "the incumbent never runs again": variant([(rules, "SIDE_RUNS", 0)]),
     "a keep must beat the lucky number too": variant([(rules, "pays", better_number)]),
-    "look-ahead instead of thresholds": variant([(rules, "RULES", {**rules.RULES, "close": look_ahead})]),
+    "every doubt is worth a repeat": variant([(rules, "PACE", 0.0)]),
+    "a repeat is worth twice as little": variant([(rules, "PACE", 1.0)]),
 }

@@ -17,9 +17,9 @@ class Mode:
 
 # Chosen on the frontier of gain against false keeps that scripts/bench/decision.py --frontier prints.
 MODES: dict[str, Mode] = {
-    "fast": Mode(keep=0.45, drop=0.35, last=0.40, runs=2),
-    "balanced": Mode(keep=0.55, drop=0.33, last=0.45, runs=3),
-    "strict": Mode(keep=0.95, drop=0.35, last=0.85, runs=4),
+    "fast": Mode(keep=0.45, drop=0.33, last=0.40, runs=2),
+    "balanced": Mode(keep=0.60, drop=0.33, last=0.45, runs=3),
+    "strict": Mode(keep=0.95, drop=0.33, last=0.85, runs=4),
 }
 SEED_TABLE = "seed-table"
 NAMES = (*MODES, SEED_TABLE)

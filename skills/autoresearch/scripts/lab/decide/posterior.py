@@ -18,13 +18,13 @@ from lab.decide import effects
 from lab.decide.belief import (
     LEAST_WEIGHT,
     OWN,
-    UNITS,
     VAGUE,
     WORLDS,
     Belief,
     Matrix,
     World,
     absorb,
+    pair_noise,
     with_seed,
 )
 from lab.decide.effects import Effect
@@ -126,14 +126,13 @@ def posterior(belief: Belief, runs: Losses, noise: Trusted, asked: float, kept: 
     prior = effects.shares(belief.regimes)
     reads = read(belief, runs, noise, kept)
     top = max(r.log for r in reads)
-    telling = min(abs(r.estimate) for r in reads) < TELLING * sigma
-    seen = [
-        effects.reading(r.estimate, r.variance, part * sigma) for r, part in zip(reads, UNITS, strict=True)
-    ]
+    unit = pair_noise(belief, sigma)
+    seen = [effects.reading(r.estimate, r.variance, unit) for r in reads]
     scales = [w.weight * math.exp(r.log - top) for w, r in zip(belief.worlds, reads, strict=True)]
     totals = [sum(map(mul, prior, one.likelihood)) for one in seen]
-    joint = [scale * total if telling else scale for scale, total in zip(scales, totals, strict=True)]
-    weights = [j / sum(joint) for j in joint]
+    near = min(abs(r.estimate) for r in reads) < TELLING * sigma
+    joint = [scale * total for scale, total in zip(scales, totals, strict=True)] if near else scales
+    weights = [weight / sum(joint) for weight in joint]
     found = [
         effects.effect(one, [p * d / total for p, d in zip(prior, one.likelihood, strict=True)], asked)
         for one, total in zip(seen, totals, strict=True)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from lab.decide import sentences, table
+from lab.decide import effects, sentences, table
 from lab.decide.belief import Belief, ran, rounded, with_seed
 from lab.decide.facts import Decision, Facts, unusable
 from lab.decide.modes import SEED_TABLE
 from lab.decide.noise import trusted
 from lab.decide.posterior import read
-from lab.decide.statistics import normal_quantile
+from lab.decide.statistics import normal_cdf, normal_density, normal_quantile
 from lab.decide.weighing import Evidence, current, losses, settled, weigh
 
-NOISE_DF = 4  # degrees of freedom, the prior's among them, up to which a keep needs two runs
+NOISE_DF = 4  # degrees of freedom, the prior's among them, up to which no single run decides ...
+NOISE_RUNS = 3  # ... and so many runs of one candidate are enough ...
+LEAST_HOPE = 0.05  # ... unless its P is below this
+PACE = 0.5  # a repeat has to be worth this part of what a run on a new idea brings
+FALSE_KEEP = 1.0  # what a false keep costs, in units of the noise
 SIDE_RUNS = 2  # of the incumbent for one candidate, beside what `max_runs` says
 SIDE_MOST = 12  # runs of one incumbent, after which its level is known well enough
 
@@ -30,11 +35,11 @@ def same(e: Evidence) -> Verdict | None:
 
 
 def noise_first(e: Evidence) -> Verdict | None:
-    """While few runs tell the noise, one run is no proof of anything good, and another tells both."""
-    if e.noise.df > NOISE_DF or e.last or e.p <= e.mode.drop or len(e.facts.candidate) > 1:
+    """While few runs tell the noise, no single run is proof; each repeat tells what a pair is worth, too."""
+    if e.noise.df > NOISE_DF or e.last or e.p <= LEAST_HOPE or len(e.facts.candidate) >= NOISE_RUNS:
         return None
     known = "known from few runs" if e.noise.measured else "only assumed"
-    return "repeat", f"the noise is {known}, so it runs again before it can be kept"
+    return "repeat", f"the noise is {known}, so it runs again before it is judged"
 
 
 def clear(e: Evidence) -> Verdict | None:
@@ -48,18 +53,36 @@ def hopeless(e: Evidence) -> Verdict | None:
 
 
 def close(e: Evidence) -> Verdict | None:
-    """In doubt, and a further run is allowed."""
-    return None if e.last else ("repeat", "too close to call, so it runs again")
+    """In doubt, a further run is allowed, and it is worth more than a run on a new idea."""
+    return None if e.last or worth(e) <= PACE * pace(e) else ("repeat", "too close to call, so it runs again")
 
 
 def shown(e: Evidence) -> Verdict | None:
-    """At the last look less is asked than before: nobody can ask again."""
+    """Where no run is left that would be worth it, less is asked than before."""
     return ("keep", sentences.paid(e)) if e.p >= e.mode.last and pays(e) else None
 
 
 def not_shown(e: Evidence) -> Verdict | None:
-    """Whatever is left at the last look."""
+    """Whatever is left."""
     return "discard", sentences.shortfall(e)
+
+
+def worth(e: Evidence) -> float:
+    """What another run is expected to bring: the knowledge gradient of a normal belief.
+
+    The verdict earns the gain, less `FALSE_KEEP` where it is none. Source: Frazier, Powell and Dayanik 2008,
+    section 3; the run's own noise counts as that of a pair.
+    """
+    change = e.sd**2 / math.sqrt(e.sd**2 + e.unit**2)  # sd of the gain's mean after one more run
+    z = abs(e.gain - max(e.price, 0.0) - FALSE_KEEP * e.unit * (1 - e.p)) / change
+    return change * (normal_density(z) - z * normal_cdf(-z))
+
+
+def pace(e: Evidence) -> float:
+    """What a run on a new idea is expected to bring: gains of middle and large size, as learned so far."""
+    share = effects.shares(e.belief.regimes)
+    mean_of_half_normal = math.sqrt(2 / math.pi)
+    return mean_of_half_normal * e.unit * (share[2] * effects.SIZES[1] + share[3] * effects.SIZES[2])
 
 
 def pays(e: Evidence) -> bool:

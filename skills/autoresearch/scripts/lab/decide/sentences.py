@@ -56,7 +56,7 @@ def shortfall(e: Evidence) -> str:
         return "luck accounts for the difference"
     if e.price > 0 and e.gain < e.price:
         return f"what is to be believed is under the {short(e.price)} that {_cost(e)} asks"
-    limit = e.mode.last if e.last else e.mode.drop
+    limit = e.mode.last
     return f"not sure enough: {limit:.2f} is needed"
 
 
