@@ -148,6 +148,14 @@ def test_a_moved_variant_has_a_moved_truth(world: World) -> None:
     assert before.error == pytest.approx(after.error)
 
 
+def test_a_truth_apart_does_not_know_the_drawn_runs(world: World) -> None:
+    drawn = set(world.truth_apart().values[BASE])
+    assert len(drawn) == len(world.values[BASE]) // 2
+    values = {name: {s: v + (s in drawn) for s, v in own.items()} for name, own in world.values.items()}
+    values["mlp-2"] = dict(world.values["mlp-2"])  # so much better, on the drawn seeds only
+    assert World.of_values(values).truth_apart().truth == world.truth_apart().truth
+
+
 def test_the_same_draws_give_the_same_outcomes(world: World) -> None:
     twice = [real_world.campaigns(world, RULES["greedy"], world.null, 3, seed=5) for _ in range(2)]
     assert twice[0] == twice[1]

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the draws")
     parser.add_argument("--quick", action="store_true", help="few tries and campaigns, no error by seeds")
     parser.add_argument("--equal-work", action="store_true", help="take out what the steps explain")
+    parser.add_argument("--truth-apart", action="store_true", help="truth from seeds that are not drawn")
     parser.add_argument("--runs", type=Path, default=RECORDED, help="file of recorded runs")
     options = parser.parse_args()
     if options.quick:
@@ -52,6 +53,8 @@ def main() -> None:
     runs = read(options.runs)
     world = World.of(runs, options.equal_work)
     tell_noise(runs, world)
+    if options.truth_apart:
+        world = world.truth_apart()
     tell_rows(world)
     tell_singles(world, options.tries, options.seed, errors=not options.quick)
     tell_campaigns(world, options.campaigns, options.seed)

@@ -50,6 +50,15 @@ class World:
         values = {n: {s: v for s, v in own.items() if s != seed} for n, own in self.values.items()}
         return World.of_values(values)
 
+    def truth_apart(self) -> World:
+        """Every other seed to draw from, the truth from the seeds in between: no run speaks for itself."""
+        seeds = sorted(self.values[BASE])
+        drawn, apart = (
+            {n: {s: own[s] for s in half} for n, own in self.values.items()}
+            for half in (seeds[::2], seeds[1::2])
+        )
+        return World(drawn, noise.truths(apart))
+
     def equal(self, part: str = "main") -> list[str]:
         """Rows whose code does the same: the unchanged one and the null edits."""
         return [name for name in EQUAL if name in self.values and ROWS[name][1] == part]
