@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import ENTRY, PREPARE, TRAIN, Answer, Project, a_project
+from world import ENTRY, PREPARE, TRAIN, Answer, Project, a_project, wait_until
 
 from lab import propose, views
 from lab.journal import Journal
@@ -55,13 +55,6 @@ def goes_through(
 
 
 # -- six at once -------------------------------------------------------------------------------------
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def held_up(world: Project) -> Path:

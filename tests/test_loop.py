@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from world import PREPARE, TRAIN, Project, a_project
+from world import PREPARE, TRAIN, Project, a_project, wait_until
 
 BETTER, WORSE = "LR = 0.50", "LR = 1.50"
 ONE_FILE = """import json, os, pathlib
@@ -619,6 +620,22 @@ def test_host_trouble_is_repeated_and_stops_the_campaign_after_three(world: Proj
     assert "host trouble" in status["stopped"]
     assert status["incumbent"]["experiment"] == "e000"
     assert "resume" in status["next"]
+
+
+def test_a_run_that_the_host_lost_before_resume_does_not_stop_what_resume_starts(world: Project) -> None:
+    world.begin()
+    world.edit("value = ", "import time; time.sleep(60)\nvalue = ")
+    world.run("try", "lost three times", "--wait", "0")
+    for number in (1, 2, 3):
+        claim = world.root / f".autoresearch/runs/e001.{number}/claim"
+        wait_until(lambda claim=claim: claim.exists() and claim.stat().st_size)
+        os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+        if number < 3:
+            world.run("wait", "--max", "0")
+    going = world.ok("resume")
+    assert going["open"] == ["e001"]
+    assert world.ok("status")["stopped"] is None
+    world.ok("stop", "--now")
 
 
 # -- what is said ----------------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ def resume(obj: Context) -> None:
     with lab.changing("resume") as state:
         if state.finished:
             raise LabError(f"campaign {state.tag} is finished", "start the next one with `init --tag NEW`")
-        if state.stopped:
-            lab.journal.append("resumed")
+        if state.stopped or any(place.host_failures for place in state.places()):
+            lab.journal.append("resumed")  # a run that met a full disk may not have told of it yet
         loop.advance(lab)
         views.write_results(lab.root / "results.tsv", state, lab.settings.metric)
     going = [e.id for e in state.open()]
