@@ -2,17 +2,18 @@
 
 A line is written whole, flushed and fsynced before the caller acts on it. What a crash leaves
 behind is at most one line without a newline; it never counted and is dropped before the next append.
+Every line is linked to the ones before it (`chain.py`): what was changed afterwards shows.
 """
 
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import os
 from pathlib import Path
 
 from lab.atomic import sync_file, sync_folder, write_atomic
+from lab.chain import Chain, digest, link_of, linked
 from lab.errors import BUSY, LabError
 from lab.model import SCHEMA, Record, State, apply, freeze, now, thaw
 from lab.steps import step
@@ -32,6 +33,8 @@ class Journal:
         self.snapshot_path = path.with_name("snapshot.json")
         self.state = State()
         self.notices: list[str] = []
+        self.broken: int | None = None  # the first line that does not follow from those before it
+        self._end = digest(b"")  # what the next record's link is made from
         self._good = 0  # bytes up to the end of the last whole line
         self._size = 0  # bytes in the file, a torn tail included
         self._snapshot_at = 0
@@ -54,10 +57,17 @@ class Journal:
             )
         start, self.state = self._from_snapshot(data)
         self._snapshot_at = start
-        line_number = data.count(b"\n", 0, start)
-        for line in data[start : self._good].splitlines():
-            line_number += 1
-            self._replay_line(line, line_number)
+        chain = Chain(data[:start], data.count(b"\n", 0, start))
+        for line in data[start : self._good].split(b"\n")[:-1]:
+            chain.take(line)
+            self._replay_line(line, chain.line)
+        self._end = chain.end
+        self.broken = self.broken or chain.broken
+        if self.broken:
+            self.notices.append(
+                f"{self.path.name}:{self.broken} does not follow from the lines before it: something was changed "
+                "after it was written; `verify` looks closer"
+            )
         return self.state
 
     def _replay_line(self, line: bytes, number: int) -> None:
@@ -77,8 +87,10 @@ class Journal:
         try:
             snapshot = json.loads(self.snapshot_path.read_bytes())
             covered = int(snapshot["bytes"])
-            if covered <= self._good and snapshot["hash"] == _digest(data[:covered]):
-                return covered, thaw(snapshot["state"])
+            if covered <= self._good and snapshot["hash"] == digest(data[:covered]):
+                state = thaw(snapshot["state"])
+                self.broken = snapshot.get("broken")
+                return covered, state
         except (OSError, ValueError, KeyError, TypeError):
             pass  # a view that is missing, old or cut: the journal is the truth
         return 0, State()
@@ -86,7 +98,7 @@ class Journal:
     def append(self, event: str, **fields: object) -> Record:
         """Write one record durably, apply it to the state, and return it."""
         record: Record = {"schema": SCHEMA, "seq": self.state.seq + 1, "at": now(), "event": event, **fields}
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        line = linked(json.dumps(record, separators=(",", ":")).encode(), self._end)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not self.path.exists()
         step(f"journal.{event}.before")
@@ -97,6 +109,7 @@ class Journal:
             os.close(descriptor)
         if fresh:
             sync_folder(self.path.parent)
+        self._end = link_of(line)
         self._good += len(line)
         self._size = self._good
         apply(self.state, record)
@@ -127,12 +140,7 @@ class Journal:
         with self.path.open("rb") as file:
             covered = file.read(self._good)
         frozen = freeze(self.state)
-        body = json.dumps(
-            {"bytes": self._good, "hash": _digest(covered), "state": frozen}, separators=(",", ":")
-        )
+        facts = {"bytes": self._good, "hash": digest(covered), "broken": self.broken, "state": frozen}
+        body = json.dumps(facts, separators=(",", ":"))
         write_atomic(self.snapshot_path, body)
         self._snapshot_at = self._good
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()

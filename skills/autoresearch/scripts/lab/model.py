@@ -295,7 +295,7 @@ def apply(state: State, record: Record) -> None:
 
 
 def _values(record: Record, *leave: str) -> dict[str, object]:
-    return {k: v for k, v in record.items() if k not in {"schema", "at", "event", "seq", *leave}}
+    return {k: v for k, v in record.items() if k not in {"schema", "at", "event", "seq", "link", *leave}}
 
 
 def _experiment(state: State, record: Record) -> Experiment:
