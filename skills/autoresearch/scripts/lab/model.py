@@ -26,6 +26,8 @@ NOT_EVIDENCE = (*HOST_TROUBLE, "killed", "cancelled", INCOMPARABLE, "contended")
 KILLS_ALLOWED = 1
 # Three host failures in a row mean a broken machine: a fourth attempt would only burn the night.
 HOST_FAILURES_ALLOWED = 3
+# Written beside the loop and no sign that anybody is at work on it.
+BACKGROUND = ("notice", "notified", "pushed", "agent_silent")
 
 Record = dict[str, object]
 
@@ -199,7 +201,12 @@ class State:
     tree_at: str = ""  # the commit whose `edit:` files the working tree stands on
     accepted: dict[str, str] = field(default_factory=dict)  # path -> hash of edits left out on purpose
     stopped: str = ""  # the reason no new run starts, or ""
+    stopped_at: str = ""
+    stopped_by: str = ""  # user, host or guard
     finished: str = ""
+    active_at: str = ""  # when somebody or a run last moved the campaign on
+    notices: dict[str, dict[str, Any]] = field(default_factory=dict)  # key -> kind, text, at, channels
+    pushed: dict[str, Any] = field(default_factory=dict)  # the last push: commit, outcome, detail, at, tries
     seq: int = 0
 
     @property
@@ -291,6 +298,8 @@ def apply(state: State, record: Record) -> None:
             "a newer release wrote it: update the skill (`npx skills update`)",
         )
     change(state, record)
+    if event not in BACKGROUND:
+        state.active_at = str(record.get("at", state.active_at))
     state.seq = int(str(record.get("seq", state.seq + 1)))
 
 
@@ -442,10 +451,11 @@ def _accepted(state: State, record: Record) -> None:
 
 def _stopped(state: State, record: Record) -> None:
     state.stopped = str(record["reason"])
+    state.stopped_at, state.stopped_by = str(record["at"]), str(record.get("by", ""))
 
 
 def _resumed(state: State, record: Record) -> None:
-    state.stopped = ""
+    state.stopped = state.stopped_at = state.stopped_by = ""
     for place in state.places():
         place.host_failures = 0
     for experiment in [*state.open(), *([state.incumbent] if state.incumbent else [])]:
@@ -455,6 +465,26 @@ def _resumed(state: State, record: Record) -> None:
 
 def _finished(state: State, record: Record) -> None:
     state.finished = str(record["at"])
+
+
+def _notice(state: State, record: Record) -> None:
+    """Something that people are to be told; `channels` fills as it is delivered."""
+    state.notices[str(record["key"])] = {
+        "kind": record["kind"], "text": record["text"], "at": record["at"], "channels": {},
+    }  # fmt: skip
+
+
+def _notified(state: State, record: Record) -> None:
+    channels = state.notices[str(record["key"])]["channels"]
+    before = channels.get(str(record["channel"]), {})
+    fields = {name: record[name] for name in ("outcome", "detail", "at")}
+    channels[str(record["channel"])] = {**fields, "tries": before.get("tries", 0) + 1}
+
+
+def _pushed(state: State, record: Record) -> None:
+    again = state.pushed.get("commit") == record["commit"]
+    fields = {name: record[name] for name in ("commit", "remote", "outcome", "detail", "at")}
+    state.pushed = {**fields, "tries": 1 + (state.pushed["tries"] if again else 0)}
 
 
 CHANGES = {
@@ -477,6 +507,9 @@ CHANGES = {
     "stopped": _stopped,
     "resumed": _resumed,
     "finished": _finished,
+    "notice": _notice,
+    "notified": _notified,
+    "pushed": _pushed,
 }
 
 
