@@ -28,6 +28,14 @@ TRAIN_METRIC = re.compile(r"(?:^|[_./-])train(?:[_./-]|$)")
 # What a confirmation may not change: it would no longer be the same measurement.
 NOT_TO_CONFIRM_WITH = {"PATH", "HOME", "AUTORESEARCH_BUDGET", "AUTORESEARCH_RUN", "AUTORESEARCH_RUN_DIR"}
 SHELL_SIGNS = re.compile(r"[|&;<>`]|\$\(")
+# Where a message goes: an apprise URL with ${NAME} for what is secret, or file:PATH of a list of such URLs.
+FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+SCHEME = re.compile(r"([a-z][a-z0-9]{0,30})://")
+# The address alone is no key to anything: these may stand in a file that is committed.
+OPEN_SCHEMES = {"json", "jsons", "xml", "xmls", "form", "forms", "ntfy", "ntfys", "mailto", "mailtos", "dbus",
+                "glib", "kde", "gnome", "macosx", "windows", "syslog"}  # fmt: skip
+PASSWORD = re.compile(r"://[^/@]*:(?!\$\{)[^/@]+@|[?&](?:pass|password|token|key|secret)=(?!\$\{)", re.I)
+REMOTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -61,6 +69,14 @@ class Settings:
     mode: str = "autonomous"
     ideas_inbox: str | None = None
     notify: tuple[str, ...] = ()
+    digest_experiments: int | None = 40  # a digest after so many verdicts ...
+    digest_hours: float | None = 8.0  # ... or so many hours, whichever comes first
+    push: str | None = None  # the remote the campaign branch goes to; "" leaves the choice to git's settings
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The variables that `notify:` takes keys from; no run sees them."""
+        return tuple(name for place in self.notify for name in FROM_ENVIRONMENT.findall(place))
 
     @property
     def aim(self) -> str:
@@ -296,6 +312,36 @@ def _slots(node: yaml.Node, place: Place) -> None:
         raise place.error(f"is {_shown(node)}", "write auto: this release runs one experiment at a time")
 
 
+def _places(node: yaml.Node, place: Place) -> tuple[str, ...]:
+    """Where messages go. No error repeats a value: it may be a password that stands where it should not."""
+    found = _list(node, place)
+    for number, text in enumerate(found, 1):
+        name = place.key if len(found) == 1 else f"{place.key}, item {number},"
+        spot = Place(place.file, place.line, name)
+        if text.startswith("file:") and len(text) > 5:
+            continue
+        scheme = SCHEME.match(text)
+        secret = FROM_ENVIRONMENT.search(text)
+        if not scheme and not (secret and secret.start() == 0):
+            raise spot.error("is no address", "write an apprise URL, ${NAME} or file:PATH")
+        if PASSWORD.search(text) or (scheme and scheme[1] not in OPEN_SCHEMES and not secret):
+            raise spot.error(
+                "holds a key, and this file may be committed",
+                "write ${NAME} in its place and set that variable, or put the whole URL into a file that only "
+                "you can read: file:~/.config/autoresearch/notify",
+            )
+    return found
+
+
+def _remote(node: yaml.Node, place: Place) -> str | None:
+    value = "false" if _is_none(node) else _text(node, place)
+    if value in ("true", "false"):
+        return "" if value == "true" else None
+    if not REMOTE.fullmatch(value) or ".." in value:
+        raise place.error("is no name of a remote", "write true, false, or a name that `git remote` lists")
+    return value
+
+
 def _is_none(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.value in ("", "~", "null", "none")
 
@@ -339,7 +385,11 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "runner.slots": (None, _slots),
     "mode": ("mode", _one_of("autonomous", "collaborative")),
     "ideas.inbox": ("ideas_inbox", _note),
-    "notify": ("notify", _list),
+    "notify": ("notify", _places),
+    "notify.to": ("notify", _places),
+    "notify.experiments": ("digest_experiments", _count),
+    "notify.hours": ("digest_hours", _hours),
+    "push": ("push", _remote),
 }
 SECTIONS = {key.split(".")[0] for key in TABLE if "." in key}
 REQUIRED = ("command", "metric.name", "metric.goal", "edit")
@@ -390,7 +440,7 @@ def _walk(node: yaml.MappingNode, prefix: str, file: str, found: dict[str, objec
         if key in seen:
             raise place.error("stands twice", "leave one")
         seen.add(key)
-        if key in SECTIONS:
+        if key in SECTIONS and (key not in TABLE or isinstance(value_node, yaml.MappingNode)):
             if isinstance(value_node, yaml.MappingNode):
                 _walk(value_node, f"{key}.", file, found)
             elif not _is_none(value_node):
