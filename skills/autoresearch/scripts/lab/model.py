@@ -27,7 +27,9 @@ KILLS_ALLOWED = 1
 # Three host failures in a row mean a broken machine: a fourth attempt would only burn the night.
 HOST_FAILURES_ALLOWED = 3
 # Written beside the loop and no sign that anybody is at work on it.
-BACKGROUND = ("notice", "notified", "pushed", "agent_silent")
+BACKGROUND = (
+    "notice", "notified", "pushed", "agent_started", "agent_silent", "agent_ended", "drive_ended",
+)  # fmt: skip
 
 Record = dict[str, object]
 
@@ -198,6 +200,7 @@ class State:
     belief: dict[str, object] = field(default_factory=dict)  # of the incumbent, after the last verdict
     unchecked: int = 0  # verdicts since the incumbent last ran
     drifts: list[str] = field(default_factory=list)  # when the machine was seen to have changed
+    verified: dict[str, object] = field(default_factory=dict)  # the rows that were last measured again
     tree_at: str = ""  # the commit whose `edit:` files the working tree stands on
     accepted: dict[str, str] = field(default_factory=dict)  # path -> hash of edits left out on purpose
     stopped: str = ""  # the reason no new run starts, or ""
@@ -207,6 +210,8 @@ class State:
     active_at: str = ""  # when somebody or a run last moved the campaign on
     notices: dict[str, dict[str, Any]] = field(default_factory=dict)  # key -> kind, text, at, channels
     pushed: dict[str, Any] = field(default_factory=dict)  # the last push: commit, outcome, detail, at, tries
+    agents: list[Record] = field(default_factory=list)  # sessions that `drive` started, in order
+    gave_up: str = ""  # why `drive` starts no further session; over when the campaign moves
     seq: int = 0
 
     @property
@@ -299,7 +304,7 @@ def apply(state: State, record: Record) -> None:
         )
     change(state, record)
     if event not in BACKGROUND:
-        state.active_at = str(record.get("at", state.active_at))
+        state.active_at, state.gave_up = str(record.get("at", state.active_at)), ""
     state.seq = int(str(record.get("seq", state.seq + 1)))
 
 
@@ -437,6 +442,10 @@ def _confirmed(state: State, record: Record) -> None:
     confirmation.ended = str(record["at"])
 
 
+def _verified(state: State, record: Record) -> None:
+    state.verified = {"at": record["at"], **_values(record)}
+
+
 def _tree(state: State, record: Record) -> None:
     state.tree_at = str(record["commit"])
 
@@ -487,6 +496,28 @@ def _pushed(state: State, record: Record) -> None:
     state.pushed = {**fields, "tries": 1 + (state.pushed["tries"] if again else 0)}
 
 
+def _agent_started(state: State, record: Record) -> None:
+    state.agents.append({**_values(record), "started": str(record["at"])})
+
+
+def _agent_silent(state: State, record: Record) -> None:
+    _agent(state, record)["silent"] = record["seconds"]
+
+
+def _agent_ended(state: State, record: Record) -> None:
+    _agent(state, record).update(_values(record), ended=str(record["at"]))
+
+
+def _agent(state: State, record: Record) -> Record:
+    return next(a for a in reversed(state.agents) if a["session"] == record["session"])
+
+
+def _drive_ended(state: State, record: Record) -> None:
+    if state.agents:
+        state.agents[-1]["last"] = True  # of this drive: the next one counts anew
+    state.gave_up = str(record["gave_up"])
+
+
 CHANGES = {
     "campaign_started": _campaign_started,
     "proposed": _proposed,
@@ -501,6 +532,7 @@ CHANGES = {
     "confirm_started": _confirm_started,
     "confirm_look": _confirm_look,
     "confirmed": _confirmed,
+    "verified": _verified,
     "tree": _tree,
     "settings": _settings,
     "accepted": _accepted,
@@ -510,6 +542,10 @@ CHANGES = {
     "notice": _notice,
     "notified": _notified,
     "pushed": _pushed,
+    "agent_started": _agent_started,
+    "agent_silent": _agent_silent,
+    "agent_ended": _agent_ended,
+    "drive_ended": _drive_ended,
 }
 
 

@@ -71,9 +71,9 @@ def descendants(processes: Table, ancestor: int) -> list[Process]:
     return found
 
 
-def with_cookie(processes: Table, cookie: str) -> list[Process]:
+def with_cookie(processes: Table, cookie: str, name: str = COOKIE) -> list[Process]:
     """Return our own user's processes that carry `cookie` in the environment they were started with."""
-    wanted = f"{COOKIE}={cookie}".encode()
+    wanted = f"{name}={cookie}".encode()
     return [p for p in processes.values() if not p.zombie and wanted in _environment(p.pid)]
 
 

@@ -16,6 +16,7 @@ OURS = (
     "AUTORESEARCH_STEPS",
     "AUTORESEARCH_RUN",
     "AUTORESEARCH_RUN_DIR",
+    "AUTORESEARCH_AGENT",  # names the agent's session: what carries it ends with that, a run does not
     "__PYVENV_LAUNCHER__",  # macOS: would make the project's Python believe that it is ours
 )
 # A run works in an export, which is no repository: these would point its git at the user's.
