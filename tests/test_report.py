@@ -18,7 +18,7 @@ from night import HOSTILE, MOVES, a_night
 from world import Project, a_project
 
 from lab.model import Record, State, replay
-from lab.morning import read_curve
+from lab.live.readings import read_curve
 from lab.report.figures import Figures, figures, percent, plural, said, span
 from lab.report.material import Beside, Material, Note
 from lab.report.page import Page, ticks

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab import memory
 from lab.account import account
 from lab.atomic import write_atomic
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
+from lab.live.readings import read_curve
 from lab.model import Run, now
 from lab.redact import one_line
 from lab.report.material import Beside, Curve, Material, Note
 from lab.report.story import Story
 
+if TYPE_CHECKING:
+    from lab.report.page import Page
+
 DIFFS_AT_MOST = 400  # experiments; git gives them in one call
-CURVE_BYTES = 2_000_000
 LESSONS = 7
-AXES = ("step", "tokens", "progress", "seconds", "epoch", "x")
-LOSSES = ("loss", "train_loss", "val_loss", "y")
 PAGE = "index.html"
 
 
@@ -85,18 +86,23 @@ def _short(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+def page_of(lab: Lab, next_step: str = "", *, live: bool = False) -> Page:
+    """The page with all that is looked up for it; nothing is written."""
+    from lab.report.page import Page, wanted
+
+    told = story(lab, next_step)
+    rows = [row for row, _ in zip(wanted(told), range(DIFFS_AT_MOST), strict=False)]
+    beside = _looked_up(lab, told.m.beside, told, [row.id for row in rows])
+    return Page(Story(Material(lab.state, lab.settings, beside)), live)
+
+
 def write(lab: Lab, next_step: str = "") -> Written:
     """Write the page and its twins."""
-    from lab.report.page import Page
-    from lab.report.page import wanted as wanted_rows
     from lab.report.picture import pictures
     from lab.report.words import data, markdown
 
-    told = story(lab, next_step)
-    rows = [row for row, _ in zip(wanted_rows(told), range(DIFFS_AT_MOST), strict=False)]
-    beside = _looked_up(lab, told.m.beside, told, [row.id for row in rows])
-    told = Story(Material(lab.state, lab.settings, beside))
-    page = Page(told)
+    page = page_of(lab, next_step)
+    told = page.story
     files: dict[str, bytes | str] = {
         PAGE: page.html(),
         "report.md": markdown(told),
@@ -158,41 +164,3 @@ def _stray(lab: Lab, commit: str) -> tuple[str, ...] | None:
 def _curves(lab: Lab, runs: Iterable[Run]) -> dict[str, Curve]:
     found = {run.id: read_curve(lab.run_dir(run)) for run in runs}
     return {name: curve for name, curve in found.items() if curve}
-
-
-def read_curve(folder: Path) -> Curve:
-    """The loss curve a run left: curve.jsonl, curve.json, or `curve` in metrics.json; () without one."""
-    for name in ("curve.jsonl", "curve.json", "metrics.json"):
-        path = folder / name
-        try:
-            if path.is_symlink() or not path.is_file() or path.stat().st_size > CURVE_BYTES:
-                continue
-            rows = _rows_of(name, path.read_text(encoding="utf-8", errors="replace"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        points = [point for row in rows for point in [_point(row)] if point]
-        if len(points) > 1:
-            return sorted(dict(points).items())
-    return ()
-
-
-def _rows_of(name: str, text: str) -> list[object]:
-    if name == "curve.jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    whole = json.loads(text)
-    rows = whole.get("curve") if isinstance(whole, dict) else whole
-    return rows if isinstance(rows, list) else []
-
-
-def _point(row: object) -> tuple[float, float] | None:
-    """One point of a curve: an object with names we know, or a pair."""
-    if isinstance(row, dict):
-        x = next((row[name] for name in AXES if name in row), None)
-        y = next((row[name] for name in LOSSES if name in row), None)
-    elif isinstance(row, list) and len(row) == 2:
-        x, y = row
-    else:
-        return None
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in (x, y)):
-        return None
-    return float(x), float(y)  # type: ignore[arg-type]

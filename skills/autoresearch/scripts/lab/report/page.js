@@ -1,9 +1,11 @@
 "use strict";
-(function () {
+// Called again when a served page is replaced by a newer one: what was filtered and sorted stays so.
+var kept = { kind: "", words: "", column: 0, down: false };
+function setUpPage() {
   var table = document.getElementById("runs"), body = table.tBodies[0];
   var heads = Array.prototype.slice.call(table.tHead.rows[0].cells);
   var rows = Array.prototype.slice.call(body.rows);
-  var texts = null, kind = "", input = document.getElementById("filter"), found = document.getElementById("found");
+  var texts = null, kind = kept.kind, input = document.getElementById("filter"), found = document.getElementById("found");
   document.querySelector(".tools").hidden = false;
 
   function value(row, column) {
@@ -11,8 +13,10 @@
     var number = parseFloat(text.replace("\u2212", "-").replace(/^e(?=\d)/, ""));
     return isNaN(number) ? text.toLowerCase() : number;
   }
-  function sort(column, button) {
-    var head = heads[column], down = head.getAttribute("aria-sort") === "ascending";
+  function sort(column, down) {
+    var head = heads[column];
+    kept.column = column;
+    kept.down = down;
     heads.forEach(function (h) { h.removeAttribute("aria-sort"); });
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     var keyed = rows.map(function (row) { return [value(row, column), row]; });
@@ -27,17 +31,21 @@
     var all = document.createDocumentFragment();
     keyed.forEach(function (pair) { all.appendChild(pair[1]); });
     body.appendChild(all);
-    button.focus();
   }
   heads.forEach(function (head, column) {
     var button = document.createElement("button");
     button.type = "button";
     while (head.firstChild) { button.appendChild(head.firstChild); }
     head.appendChild(button);
-    button.addEventListener("click", function () { sort(column, button); });
+    button.addEventListener("click", function () {
+      sort(column, head.getAttribute("aria-sort") === "ascending");
+      button.focus();
+    });
   });
 
   function filter() {
+    kept.kind = kind;
+    kept.words = input.value;
     var words = input.value.toLowerCase().split(/\s+/).filter(Boolean), count = 0;
     texts = texts || rows.map(function (row) { return row.textContent.toLowerCase(); });
     rows.forEach(function (row, i) {
@@ -51,10 +59,26 @@
   document.querySelectorAll(".kinds button").forEach(function (button) {
     button.addEventListener("click", function () {
       kind = button.dataset.kind;
-      document.querySelectorAll(".kinds button").forEach(function (b) { b.setAttribute("aria-pressed", b === button); });
+      press();
       filter();
     });
   });
+  function press() {
+    document.querySelectorAll(".kinds button").forEach(function (b) { b.setAttribute("aria-pressed", b.dataset.kind === kind); });
+  }
+  table.querySelectorAll("th a").forEach(function (link) {
+    if (!document.getElementById(link.hash.slice(1))) { link.replaceWith(link.textContent); }
+  });
+  if (kept.column || kept.down) { sort(kept.column, kept.down); }
+  if (kept.kind || kept.words) {
+    input.value = kept.words;
+    press();
+    filter();
+  }
+}
+
+(function () {
+  setUpPage();
 
   // A link to an experiment opens it, and every fold around it.
   function reveal() {
@@ -66,9 +90,6 @@
   }
   addEventListener("hashchange", reveal);
   if (location.hash) { reveal(); }
-  table.querySelectorAll("th a").forEach(function (link) {
-    if (!document.getElementById(link.hash.slice(1))) { link.replaceWith(link.textContent); }
-  });
 
   // On paper the parts that carry the argument are open.
   addEventListener("beforeprint", function () {
@@ -83,7 +104,9 @@
       var line = document.getElementById("since");
       line.textContent = (now - before.count) + " new experiments since you last looked, " + before.at + ".";
       line.hidden = false;
-      rows.forEach(function (row) { if (value(row, 0) >= before.count) { row.classList.add("new"); } });
+      document.querySelectorAll("#runs tbody tr").forEach(function (row) {
+        if (+row.cells[0].textContent.trim().slice(1) >= before.count) { row.classList.add("new"); }
+      });
     }
     if (!before || before.count !== now) {
       localStorage.setItem(name, JSON.stringify({ count: now, at: new Date().toLocaleString() }));

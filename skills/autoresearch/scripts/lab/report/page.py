@@ -55,12 +55,14 @@ class Page:
     """The template's data and the parts that are made one by one."""
 
     story: Story
+    live: bool = False  # kept up to date by a server, over events
 
     def html(self) -> str:
         """The whole page."""
         story, m = self.story, self.story.m
         style = (FOLDER / "page.css").read_text(encoding="utf-8")
-        script = (FOLDER / "page.js").read_text(encoding="utf-8")
+        scripts = ("page.js", "live.js") if self.live else ("page.js",)
+        script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in scripts)
         parts = {
             "runs": self._runs(),
             "wide": self._progress(progress.WIDE),

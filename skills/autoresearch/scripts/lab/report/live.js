@@ -1,0 +1,59 @@
+// The served page: what runs now comes over events, and the report below is fetched anew when the journal grew.
+(function () {
+  var state = document.getElementById("live-state"), wanted = 0, shown = 0, busy = false;
+
+  function fill(id, texts, tag, name) {
+    var place = document.getElementById(id), all = document.createDocumentFragment();
+    texts.forEach(function (text) {
+      var made = document.createElement(tag);
+      made.textContent = text;  // text is data: it never becomes markup
+      if (name) { made.className = name; }
+      all.appendChild(made);
+    });
+    place.replaceChildren(all);
+  }
+  function show(now) {
+    state.textContent = now.state;
+    fill("live-work", now.work, "p");
+    fill("live-queue", now.queue, "p", "soft");
+    fill("live-verdicts", now.verdicts, "li");
+    document.getElementById("live-machine").textContent = now.machine;
+  }
+
+  // What a reader has opened stays open, and the focus stays where it was.
+  function place(box) { return box.id || box.className + "|" + box.querySelector("summary").textContent.replace(/\d+/g, ""); }
+  function replace(text) {
+    var fresh = new DOMParser().parseFromString(text, "text/html"), open = {}, at = document.activeElement;
+    document.querySelectorAll("main details[open]").forEach(function (box) { open[place(box)] = true; });
+    var focus = at && (at.id || (at.closest("details[id]") || {}).id), y = scrollY;
+    var live = document.getElementById("live"), main = document.getElementById("main");
+    var parts = Array.prototype.filter.call(fresh.getElementById("main").children, function (part) { return part.id !== "live"; });
+    main.replaceChildren.apply(main, [live].concat(parts.map(function (part) { return document.adoptNode(part); })));
+    document.querySelector("header").replaceWith(document.adoptNode(fresh.querySelector("header")));
+    document.querySelector("footer").replaceWith(document.adoptNode(fresh.querySelector("footer")));
+    document.title = fresh.title;
+    document.querySelectorAll("main details").forEach(function (box) { box.open = !!open[place(box)]; });
+    setUpPage();
+    var again = focus && document.getElementById(focus);
+    if (again) { (again.querySelector("summary") || again).focus({ preventScroll: true }); }
+    scrollTo(0, y);
+  }
+  function refresh() {
+    if (busy || shown >= wanted) { return; }
+    busy = true;
+    var asked = wanted;
+    fetch("/" + location.search, { cache: "no-store" }).then(function (answer) {
+      if (!answer.ok) { throw new Error(answer.status); }
+      return answer.text();
+    }).then(function (text) {
+      replace(text);
+      shown = asked;
+      document.body.dataset.shown = shown;
+    }).catch(function () { wanted = Math.max(wanted, shown); }).then(function () { busy = false; if (shown < wanted) { setTimeout(refresh, 500); } });
+  }
+
+  var source = new EventSource("/events" + location.search);
+  source.addEventListener("present", function (event) { show(JSON.parse(event.data)); });
+  source.addEventListener("report", function (event) { wanted = +event.data; refresh(); });
+  source.onerror = function () { state.textContent = "No connection to the server: is `serve` still running?"; };
+})();
