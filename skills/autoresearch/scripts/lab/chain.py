@@ -35,8 +35,8 @@ def link_of(line: bytes) -> str:
 class Chain:
     """Reads lines in order and remembers which of them do not fit.
 
-    `link` is the last one seen, `begins` the line from which the chain is held (None: nowhere yet), `broken` the
-    first line that does not follow from those before it.
+    `link` is the last one seen, `begins` the line from which the chain is held (None: nowhere yet), and
+    `broken` the first line that does not follow from those before it.
     """
 
     def __init__(self, before: bytes = b"", line: int = 0) -> None:

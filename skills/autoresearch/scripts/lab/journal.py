@@ -65,8 +65,8 @@ class Journal:
         self.broken = self.broken or chain.broken
         if self.broken:
             self.notices.append(
-                f"{self.path.name}:{self.broken} does not follow from the lines before it: something was changed "
-                "after it was written; `verify` looks closer"
+                f"{self.path.name}:{self.broken} does not follow from the lines before it: something was "
+                "changed after it was written; `verify` looks closer"
             )
         return self.state
 

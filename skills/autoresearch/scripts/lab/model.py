@@ -208,7 +208,7 @@ class State:
     stopped_by: str = ""  # user, host or guard
     finished: str = ""
     active_at: str = ""  # when somebody or a run last moved the campaign on
-    notices: dict[str, dict[str, Any]] = field(default_factory=dict)  # key -> kind, text, at, channels
+    notices: dict[str, dict[str, Any]] = field(default_factory=dict)  # key -> kind, text, to, at, channels
     pushed: dict[str, Any] = field(default_factory=dict)  # the last push: commit, outcome, detail, at, tries
     agents: list[Record] = field(default_factory=list)  # sessions that `drive` started, in order
     gave_up: str = ""  # why `drive` starts no further session; over when the campaign moves
@@ -479,7 +479,7 @@ def _finished(state: State, record: Record) -> None:
 def _notice(state: State, record: Record) -> None:
     """Something that people are to be told; `channels` fills as it is delivered."""
     state.notices[str(record["key"])] = {
-        "kind": record["kind"], "text": record["text"], "at": record["at"], "channels": {},
+        **{name: record[name] for name in ("kind", "text", "to", "at")}, "channels": {},
     }  # fmt: skip
 
 
