@@ -40,8 +40,10 @@ VERBS = {
     "confirm": "evidence",
     "verify": "verifying",
     "wake": "people", "report": "people", "watch": "watching", "serve": "watching",
+    "export": "exporting",
     "remember": "knowing", "recall": "knowing", "ideas": "knowing",
     "stop": "ending", "resume": "ending", "finish": "ending",
+    "notify": "notifying",
     "hook": "hooks",
 }  # fmt: skip
 

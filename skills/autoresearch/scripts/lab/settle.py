@@ -15,6 +15,7 @@ from lab.decide import Decision
 from lab.errors import LabError
 from lab.judging import peak, value_of
 from lab.model import Experiment, State
+from lab.notify import keeping
 from lab.steps import step
 
 
@@ -25,6 +26,7 @@ def catch_up(lab: Lab) -> None:
         return
     for experiment in list(state.unsettled()):
         _publish(lab, experiment)
+    keeping.ensure(lab)
     if state.tree_at != state.incumbent_commit:
         _bring_tree_back(lab)
 

@@ -10,6 +10,7 @@ from lab.campaign import Lab
 from lab.detect import Wishes, detect
 from lab.errors import CONFIG, LabError
 from lab.model import HOME
+from lab.notify import keeping
 from lab.settings import FILE_NAME, Settings, load, render
 from lab.settle import catch_up
 from lab.steps import step
@@ -56,6 +57,7 @@ def begin(lab: Lab, tag: str, wishes: Wishes, leave_out: bool = False) -> list[s
         if dirty:
             lab.journal.append("accepted", files={path: workspace.fingerprint(path) for path in dirty})
         views.write_results(lab.root / RESULTS, lab.state, settings.metric)
+    keeping.ensure(lab)
     return [*told, f"left as they are, and out of every run: {_listed(dirty)}"] if dirty else told
 
 
@@ -169,6 +171,7 @@ def end(lab: Lab) -> list[str]:
     state, workspace = lab.state, lab.workspace
     if state.finished:
         morning.write(lab)  # a call that was cut may have left it undone
+        keeping.ensure(lab)
         return [f"it was finished at {state.finished[:19]}"]
     catch_up(lab)
     running = [run.id for _, run in state.at_work()]
@@ -183,6 +186,7 @@ def end(lab: Lab) -> list[str]:
         workspace.sync(state.incumbent_commit, head, lab.settings.edit, lab.home / "conflicts" / "finish")
         step("finish.tree")
     lab.journal.append("finished")
+    keeping.ensure(lab)
     morning.write(lab)
     step("finish.reported")
     return lab.notices

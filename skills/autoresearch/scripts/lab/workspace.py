@@ -10,7 +10,9 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -293,6 +295,38 @@ class Workspace:
         self.run("update-ref", "-m", "autoresearch", ref, new, old or "")
         step("git.update_ref.after")
 
+    def push(self, remote: str, branch: str, commit: str, limit_seconds: float) -> tuple[str, str]:
+        """Send `commit` to the branch of that name at `remote`: (pushed, rejected or failed, why).
+
+        Never forced, nothing else goes along, nobody is asked for a password, and no hook runs. A remote
+        that does not answer within the limit is left; whatever git had started ends with it.
+        """
+        spec = f"{commit}:refs/heads/{branch}"
+        options = ("--porcelain", "--no-follow-tags", "--recurse-submodules=no", "--no-signed", "--no-verify")
+        command = ["git", *(word for setting in SAFE for word in ("-c", setting)),
+                   "push", "--no-force", *options, "--", remote, spec]  # fmt: skip
+        quiet = {"GIT_ASKPASS": "true", "SSH_ASKPASS_REQUIRE": "never"}
+        if not self.run("config", "core.sshCommand", ok=(0, 1)):
+            quiet["GIT_SSH_COMMAND"] = os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+        process = subprocess.Popen(
+            command, cwd=self.top, env={**os.environ, **quiet}, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            said, _ = process.communicate(timeout=limit_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return "failed", f"no answer in {limit_seconds:g} s"
+        if process.returncode == 0:
+            return "pushed", ""
+        return _push_error(said.decode("utf-8", "replace"))
+
+    def remotes(self) -> tuple[list[str], str]:
+        """The names of the remotes, and the one that git's settings push to, or ""."""
+        wanted = self.run("config", "remote.pushDefault", ok=(0, 1)).decode().strip()
+        return self.run("remote").decode().split(), wanted
+
     def ensure_ref(self, ref: str, commit: str) -> None:
         """Make `ref` name `commit`; used for refs only we write."""
         old = self.read_ref(ref)
@@ -542,6 +576,15 @@ def _index_line(path: str, blob: Blob | None, commit: str) -> bytes:
     """A line for `update-index --index-info`; `commit` says how long this repository's ids are."""
     mode, name = (blob.mode, blob.id) if blob else ("0", "0" * len(commit))
     return f"{mode} {name}\t".encode() + os.fsencode(path) + b"\0"
+
+
+def _push_error(said: str) -> tuple[str, str]:
+    """Why a push failed; the address, which may hold a key, is not repeated."""
+    lines = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "!", "remote: "))]
+    words = re.sub(r"[a-z+]+://\S+|\S+@\S+:\S*|'[^']*'", "...", lines[0] if lines else "git push failed")
+    return ("rejected" if re.search(r"(?m)^!.*\[(remote )?rejected\]", said) else "failed"), words[
+        :200
+    ].strip()
 
 
 def _git_error(verb: str, code: int, err: bytes | str) -> tuple[str, str, int]:

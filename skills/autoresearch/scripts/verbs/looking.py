@@ -10,6 +10,7 @@ from lab.campaign import Lab, measured_noise
 from lab.course import course
 from lab.errors import LabError
 from lab.model import Experiment, Record
+from lab.notify import keeping, outbox
 from verbs.shared import MAX_BYTES, Context, agent, bounded, brief, crash_text, next_step, verb
 
 
@@ -27,6 +28,7 @@ def status(obj: Context) -> None:
         except LabError as error:
             lab.told.append(f"{error.message} ({error.hint})")
         state = lab.state
+    keeping.ensure(lab)
     fields = facts(lab)
     obj.say(views.status_lines(state, lab.settings, fields), fields)
 
@@ -54,7 +56,7 @@ def facts(lab: Lab) -> Record:
         "finished": state.finished or None,
         "budget_spent": lab.budget_spent() or None,
         **digest.known(lab),
-        "notices": [*lab.notices, *guards.warnings(state)],
+        "notices": [*lab.notices, *guards.warnings(state), *outbox.problems(state)],
         "next": next_step(lab),
     }
 

@@ -1,0 +1,81 @@
+"""Making sure that the messenger of a campaign lives: what verbs call, in microseconds when it does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.campaign import Lab
+from lab.errors import BUSY, LabError
+from lab.steps import step
+
+ENTRY = Path(__file__).resolve().parents[2] / "autoresearch.py"
+LOG_BYTES = 100_000  # from here on its log begins anew
+
+
+def ensure(lab: Lab) -> None:
+    """Start the messenger when there is something to tell or to push and none lives; never an error."""
+    if not (lab.settings.notify or lab.settings.push is not None):
+        return
+    folder = lab.home / "notify"
+    try:
+        folder.mkdir(exist_ok=True)
+        if alive(folder):
+            return
+        step("messenger.start")
+        _start(lab.root, folder / "messenger.log")
+    except OSError as error:
+        lab.told.append(f"messages cannot be sent: {error.strerror}")
+
+
+def alive(folder: Path) -> int:
+    """The pid of the messenger that holds the lock, 0 when there is none."""
+    try:
+        with (folder / "messenger.lock").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(file.read() or b"1")
+    except FileNotFoundError:
+        pass
+    return 0
+
+
+def _start(root: Path, log: Path) -> None:
+    """A process of its own session that nobody waits for; what it needs of the environment it inherits."""
+    fresh = not log.exists() or log.stat().st_size > LOG_BYTES
+    with log.open("wb" if fresh else "ab") as file:
+        subprocess.Popen(
+            [sys.executable, str(ENTRY), "-C", str(root), "notify", "run"],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Be the messenger of this campaign, or leave with exit code 8."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "messenger.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LabError(
+                f"process {alive(folder)} already tells people of this campaign",
+                "nothing is to be done; to run it here instead, end that process first",
+                BUSY,
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
