@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from lab.metrics import Reading, Scanner, combine, read_metrics_json
 from lab.model import now
 from lab.result import Row, listed, row_of_ending, row_of_failed_start, row_of_nothing
 from lab.runlog import RunLog
+from lab.sandbox.box import Box, put_up
+from lab.sandbox.denied import Denied
+from lab.sandbox.policy import Policy, from_json, temporary
+from lab.sandbox.variables import allowed
 from lab.spec import Spec, changed_files, is_plain_file, read_spec
-from lab.watch import Watch
+from lab.steps import step
+from lab.watch import SandboxFailed, Watch
 
 SCHEMA = 1
+OUT = "out"  # in the run's folder: what AUTORESEARCH_RUN_DIR names, so that a training cannot write run.json
+OURS = {"spec.json", "run.json", "claim", "cancel", "run.log", "heartbeat.json", "supervisor.log", OUT}
+WITHOUT = "`sandbox: off` in autoresearch.yaml does without"
+NO_SANDBOX = "`sandbox: required`, but this system offers none (`doctor` says what was tried)"
 NOT_FOR_THE_TRAINING = ("AUTORESEARCH_DIE_AT", "AUTORESEARCH_STEPS")
 
 
@@ -28,19 +40,53 @@ def perform(run_dir: Path) -> Row:
         outcome, detail = refused
         changed = changed_files(spec) if outcome == "protected" else []
         return row | row_of_nothing(outcome, detail, protected_changed=changed)
+    policy = policy_of(run_dir, spec)
+    box = put_up(policy) if policy else Box({"kind": "off"})
+    if policy and policy.mode == "required" and box.facts["kind"] == "none":
+        return row | row_of_nothing("infra", NO_SANDBOX)
     log = RunLog(run_dir / "run.log")
     name = str(spec.metric["name"])
     scanner = Scanner(name, spec.metric.get("take") or "only", spec.metric.get("pattern"))
     stale = is_plain_file(spec.cwd / "metrics.json")
+    watch = Watch(run_dir, spec, log, scanner, box)
     try:
-        ending = Watch(run_dir, spec, log, scanner).run(training_environment(run_dir, spec, os.environ))
+        ending = watch.run(training_environment(run_dir, spec, os.environ))
     except (OSError, ValueError) as error:
-        log.close()
         return row | row_of_failed_start(spec, error)
-    log.close()
+    except SandboxFailed as error:
+        return row | row_of_nothing("infra", f"the sandbox could not be put up ({error}); {WITHOUT}")
+    finally:
+        log.close()
+        tidy(run_dir, spec)
     places = [run_dir, *([] if stale else [spec.cwd])]
     reading = _reading(scanner, places, name)
-    return row | row_of_ending(run_dir, spec, ending, reading, log)
+    row |= {"sandbox": watch.sandbox} if policy else {}
+    return row | row_of_ending(run_dir, spec, ending, reading, log, Denied(policy, watch.sandbox))
+
+
+def policy_of(run_dir: Path, spec: Spec) -> Policy | None:
+    """The policy of the spec with the run's own folders, which are made here."""
+    policy = from_json(spec.sandbox)
+    if policy is None:
+        return None
+    own = [spec.tree, run_dir / OUT, temporary(spec.cookie)]
+    for folder in own[1:]:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return replace(policy, write=(*policy.write, *map(str, own)))
+
+
+def tidy(run_dir: Path, spec: Spec) -> None:
+    """Bring what the run has left for us beside its log, and drop its temporary files."""
+    if spec.sandbox is None:
+        return
+    out = run_dir / OUT
+    with contextlib.suppress(OSError):
+        for entry in list(out.iterdir()):
+            if entry.name not in OURS and not (run_dir / entry.name).is_dir():
+                entry.rename(run_dir / entry.name)
+        out.rmdir()
+    step("supervisor.tidied")
+    shutil.rmtree(temporary(spec.cookie), ignore_errors=True)
 
 
 def refusal(run_dir: Path, spec: Spec) -> tuple[str, str] | None:
@@ -67,8 +113,25 @@ def training_environment(run_dir: Path, spec: Spec, own: Mapping[str, str]) -> d
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {name: value for name, value in own.items() if name not in NOT_FOR_THE_TRAINING}
+    folder = run_dir
+    if spec.sandbox is not None:
+        if spec.sandbox.get("mode") != "off":
+            environment = _narrowed(environment, spec)
+        folder = run_dir / OUT
     environment |= {"PYTHONUNBUFFERED": "1", "MASTER_PORT": str(port)} | spec.env_add
-    return environment | {"AUTORESEARCH_RUN": spec.cookie, "AUTORESEARCH_RUN_DIR": str(run_dir)}
+    return environment | {"AUTORESEARCH_RUN": spec.cookie, "AUTORESEARCH_RUN_DIR": str(folder)}
+
+
+def _narrowed(environment: dict[str, str], spec: Spec) -> dict[str, str]:
+    """Only what a training needs, with temporary files in its own folder; compiled kernels outlive the run."""
+    narrow = allowed(environment, spec.variables) | {"TMPDIR": str(temporary(spec.cookie))}
+    home = narrow.get("HOME", "")
+    if home.startswith("/") and Path(home).is_dir():
+        folder = Path(home, ".cache", "torchinductor")
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            narrow.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    return narrow
 
 
 def _reading(scanner: Scanner, places: list[Path], name: str) -> Reading:

@@ -8,6 +8,7 @@ import os
 import secrets
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.atomic import write_atomic
@@ -16,7 +17,13 @@ from lab.errors import REFUSED, LabError
 from lab.model import HOST_FAILURES_ALLOWED, SCHEMA, Confirmation, Experiment, Run
 from lab.redact import one_line
 from lab.runners.environment import project_environment, resolve_argv
+from lab.sandbox.policy import Policy, caches, keys
+from lab.sandbox.variables import named
+from lab.spec import is_plain_file
 from lab.steps import step
+
+HELPER = Path(__file__).resolve().parents[1]  # the helper's own code: no run may change it
+TEXTS, SOURCE_BYTES = (".py", ".sh", ".toml", ".yaml", ".yml", ".json", ""), 500_000
 
 
 def start(lab: Lab, experiment: Experiment, seed: int | None, beside: str = "") -> bool:
@@ -84,7 +91,7 @@ def prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
         argv += [settings.seed_arg, str(run.seed)]
     env.setdefault("AUTORESEARCH_BUDGET", f"{settings.seconds:g}")
     incumbent = lab.state.incumbent
-    spec = {
+    spec: dict[str, object] = {
         "schema": SCHEMA,
         "run": run.id,
         "nonce": run.nonce,
@@ -97,9 +104,43 @@ def prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
         "protected": {path: _sha256(tree / path) for path in protected},
         "incumbent_memory_gb": incumbent.memory_gb if incumbent else None,
     }
+    environment = _environment(lab)
+    spec |= {
+        "sandbox": policy_of(lab, environment).as_json(),
+        "variables": [*settings.sandbox_env, *named(_sources(lab, tree), environment)],
+    }
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "spec.json", json.dumps(spec, indent=1))
     step("run.spec.after")
+
+
+def policy_of(lab: Lab, environment: Mapping[str, str]) -> Policy:
+    """What a run of this campaign may do; its own folders come to it when it starts."""
+    settings = lab.settings
+    shown = {os.path.realpath(lab.root / Path(path).expanduser()) for path in settings.sandbox_read}
+    hidden = [path for path in keys(environment, lab.root) if os.path.realpath(path) not in shown]
+    opened = [str(lab.root / Path(path).expanduser()) for path in settings.sandbox_write]
+    disk = int(settings.sandbox_disk_gb * 2**30)
+    return Policy(
+        write=(*caches(environment), *opened),
+        hidden=tuple(hidden),
+        locked=(str(lab.root), str(lab.workspace.common), str(HELPER)),
+        network=settings.network,
+        mode=settings.sandbox,
+        file_bytes=disk,
+        disk_bytes=disk,
+    )
+
+
+def _sources(lab: Lab, tree: Path) -> list[str]:
+    """The texts that the campaign edits and protects: what they name of the environment is the project's."""
+    settings = lab.settings
+    texts = [settings.command]
+    for name in (*settings.edit, *settings.protect):
+        place = tree / lab.workspace.prefix / name
+        if place.suffix in TEXTS and is_plain_file(place):
+            texts.append(place.read_bytes()[:SOURCE_BYTES].decode("utf-8", "replace"))
+    return texts
 
 
 def check_protected(lab: Lab, commit: str | None = None) -> list[str]:
@@ -125,7 +166,8 @@ def submit(lab: Lab, run: Run) -> None:
     lab.submitted.setdefault(run.id, []).append(time.monotonic())
     # What makes a program score the held-out split must not come in from the caller's shell: a confirmation's
     # run has it from its spec, and no other run may have it.
-    hidden = dict(lab.settings.confirm_env)
+    # Nor does a run see what `notify:` takes keys from: what it prints is kept.
+    hidden = {*dict(lab.settings.confirm_env), *lab.settings.secret_names}
     environment = {name: value for name, value in _environment(lab).items() if name not in hidden}
     lab.runner.submit(lab.run_dir(run), environment)
     step("run.submit.after")

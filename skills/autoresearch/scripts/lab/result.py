@@ -16,6 +16,7 @@ from lab.atomic import write_atomic
 from lab.metrics import Digest, Reading, is_host_trouble, make_digest
 from lab.model import now
 from lab.runlog import RunLog
+from lab.sandbox.denied import Denied
 from lab.spec import Spec, changed_files
 from lab.steps import step
 
@@ -79,12 +80,15 @@ def outcome_of(ending: Ending, changed: list[str], host_trouble: str | None) -> 
     return "ok", ""
 
 
-def row_of_ending(run_dir: Path, spec: Spec, ending: Ending, reading: Reading, log: RunLog) -> Row:
+def row_of_ending(
+    run_dir: Path, spec: Spec, ending: Ending, reading: Reading, log: RunLog, denied: Denied
+) -> Row:
     """Return what `run.json` says about a training that ran."""
     changed = changed_files(spec)
     tail = log.tail(DIGEST_TAIL_BYTES)
     outcome, why = outcome_of(ending, changed, is_host_trouble(tail))
-    notes = [why, reading.detail if outcome == "ok" and reading.problem else "", log.trouble]
+    told = denied.reason(tail) if outcome in ("error", "infra") else ""
+    notes = [why, reading.detail if outcome == "ok" and reading.problem else "", told, log.trouble]
     if ending.survivors:
         notes.append(f"{ending.survivors} processes hang in the kernel and could not be ended")
     vram_mb = reading.values.get("peak_vram_mb", 0.0)
@@ -104,7 +108,7 @@ def row_of_ending(run_dir: Path, spec: Spec, ending: Ending, reading: Reading, l
         "facts": reading.facts,
         "log_bytes": log.total,
         "protected_changed": changed,
-        "digest": _digest(run_dir, spec, ending, reading, outcome, tail, memory_gb),
+        "digest": _digest(run_dir, spec, ending, reading, outcome, tail, memory_gb, told),
     }
 
 
@@ -166,7 +170,14 @@ def write_result(run_dir: Path, row: Row) -> bool:
 
 
 def _digest(
-    run_dir: Path, spec: Spec, ending: Ending, reading: Reading, outcome: str, tail: bytes, memory_gb: float
+    run_dir: Path,
+    spec: Spec,
+    ending: Ending,
+    reading: Reading,
+    outcome: str,
+    tail: bytes,
+    memory_gb: float,
+    told: str,
 ) -> Row | None:
     if outcome == "ok" and not reading.problem:
         return None
@@ -183,7 +194,10 @@ def _digest(
         seconds=ending.seconds,
         limit_seconds=spec.kill_after,
     )
-    return {"kind": digest.kind, "line": digest.line, "where": digest.where, "text": digest.text}
+    line = f"{told}: {digest.line}" if told else digest.line
+    head, _, rest = digest.text.partition("\n")
+    text = "\n".join([head, told, rest]) if told else digest.text
+    return {"kind": digest.kind, "line": line, "where": digest.where, "text": text}
 
 
 def listed(names: list[str]) -> str:

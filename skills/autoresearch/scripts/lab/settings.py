@@ -65,6 +65,12 @@ class Settings:
     throughput: float | None = None  # how much less work a repeat may do than its siblings; None: measured
     confirm_env: tuple[tuple[str, str], ...] = ()  # what makes the program score a split the loop never sees
     confirm_metric: str | None = None  # and the metric it then prints
+    sandbox: str = "auto"  # auto: the best there is; required: no run without one; off
+    sandbox_write: tuple[str, ...] = ()  # folders a run may write beside its own and the usual caches
+    sandbox_read: tuple[str, ...] = ()  # files it may read although they look like keys
+    sandbox_env: tuple[str, ...] = ()  # variables it sees beside the usual ones
+    sandbox_disk_gb: float = 200.0  # of a run's own folders, and of one file
+    network: bool = False
     runner: str = "local"
     mode: str = "autonomous"
     ideas_inbox: str | None = None
@@ -232,6 +238,37 @@ def _paths(node: yaml.Node, place: Place) -> tuple[str, ...]:
     return tuple(path.removeprefix("./").rstrip("/") or "." for path in paths)
 
 
+def _anywhere(node: yaml.Node, place: Place) -> tuple[str, ...]:
+    """Paths that may lie outside the project."""
+    paths = _list(node, place)
+    for path in paths:
+        if "\0" in path or not path.strip("/"):
+            raise place.error(f"names {path!r}", "write folders such as [/mnt/scratch, checkpoints]")
+    return paths
+
+
+def _names(node: yaml.Node, place: Place) -> tuple[str, ...]:
+    names = _list(node, place)
+    for name in names:
+        if not ENV_NAME.fullmatch(name):
+            raise place.error(f"names {name!r}", "write names of environment variables: [DATA_DIR]")
+    return names
+
+
+def _switch(node: yaml.Node, place: Place) -> bool:
+    value = _text(node, place).lower()
+    if value not in ("true", "false", "yes", "no", "on", "off"):
+        raise place.error(f"is {_shown(node)}", "write true or false")
+    return value in ("true", "yes", "on")
+
+
+def _gigabytes(node: yaml.Node, place: Place) -> float:
+    value = _number(node, place)
+    if value <= 0:
+        raise place.error(f"is {_shown(node)}", "write gigabytes, more than 0")
+    return value
+
+
 def _environment(node: yaml.Node, place: Place) -> tuple[tuple[str, str], ...]:
     if _is_none(node):
         return ()
@@ -381,6 +418,12 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "decision.throughput": ("throughput", _share),
     "confirm.env": ("confirm_env", _environment),
     "confirm.metric": ("confirm_metric", _held_out),
+    "sandbox.mode": ("sandbox", _one_of("auto", "required", "off")),
+    "sandbox.write": ("sandbox_write", _anywhere),
+    "sandbox.read": ("sandbox_read", _anywhere),
+    "sandbox.env": ("sandbox_env", _names),
+    "sandbox.disk_gb": ("sandbox_disk_gb", _gigabytes),
+    "network": ("network", _switch),
     "runner.kind": ("runner", _one_of("local")),
     "runner.slots": (None, _slots),
     "mode": ("mode", _one_of("autonomous", "collaborative")),
@@ -391,6 +434,7 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "notify.hours": ("digest_hours", _hours),
     "push": ("push", _remote),
 }
+SHORT = {"sandbox": "sandbox.mode"}  # `sandbox: off` for `sandbox: {mode: off}`
 SECTIONS = {key.split(".")[0] for key in TABLE if "." in key}
 REQUIRED = ("command", "metric.name", "metric.goal", "edit")
 
@@ -512,6 +556,7 @@ def render(settings: Settings) -> str:
             "min_effect: the smallest gain that counts; mode: fast, balanced, strict or seed-table",
         ),
         *_confirm_line(settings, flow),
+        *_sandbox_lines(settings, flow),
         (f"runner: {{kind: {settings.runner}, slots: auto}}", ""),
         (f"mode: {settings.mode}", ""),
     ]
@@ -527,3 +572,19 @@ def _confirm_line(settings: Settings, flow: Callable[[object], str]) -> list[tup
     if settings.confirm_metric:
         values["metric"] = settings.confirm_metric
     return [(f"confirm: {flow(values)}", "the held-out split, which only `confirm` scores")]
+
+
+def _sandbox_lines(settings: Settings, flow: Callable[[object], str]) -> list[tuple[str, str]]:
+    """The keys that were changed: the defaults need no line."""
+    values: dict[str, object] = {} if settings.sandbox == "auto" else {"mode": settings.sandbox}
+    for name, paths in (
+        ("write", settings.sandbox_write),
+        ("read", settings.sandbox_read),
+        ("env", settings.sandbox_env),
+    ):
+        if paths:
+            values[name] = list(paths)
+    if settings.sandbox_disk_gb != Settings.sandbox_disk_gb:
+        values["disk_gb"] = settings.sandbox_disk_gb
+    lines = [(f"sandbox: {flow(values)}", "what a run may do beyond its own folders")] if values else []
+    return [*lines, *([("network: true", "runs may reach the internet")] if settings.network else [])]

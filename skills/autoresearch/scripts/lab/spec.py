@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 
@@ -25,6 +25,8 @@ class Spec:
     grace: float = 10.0  # seconds between TERM and KILL
     gap_seconds: float = 15.0
     free_disk_floor_mb: float = 500.0
+    sandbox: dict[str, object] | None = None  # a sandbox.policy.Policy; None: a run of a test, without one
+    variables: list[str] = field(default_factory=list)  # that the training sees beside the usual ones
 
     @property
     def cookie(self) -> str:

@@ -24,6 +24,7 @@ from lab.atomic import write_atomic
 from lab.metrics import Scanner
 from lab.result import Ending
 from lab.runlog import RunLog
+from lab.sandbox.box import Box
 from lab.spec import Spec
 from lab.steps import step
 
@@ -35,6 +36,10 @@ GIVE_UP_SECONDS = 30.0  # after the first KILL: what lives on hangs in the kerne
 READ_BYTES, READS_A_TURN = 65_536, 16
 KNOWN_KEPT = 256
 KILLS_A_TURN = 200
+
+
+class SandboxFailed(Exception):
+    """The sandbox could not be put up around the process: it was not started."""
 
 
 @dataclass
@@ -71,8 +76,11 @@ class Sweep:
 class Watch:
     """A training process being watched; `run` returns when it and everything it started is dead."""
 
-    def __init__(self, run_dir: Path, spec: Spec, log: RunLog, scanner: Scanner) -> None:
+    def __init__(
+        self, run_dir: Path, spec: Spec, log: RunLog, scanner: Scanner, box: Box | None = None
+    ) -> None:
         self.run_dir, self.spec, self.log, self.scanner = run_dir, spec, log, scanner
+        self.box = box or Box({"kind": "off"})
         self.known: set[tuple[int, str]] = set()
         self.stopped: str | None = None
         self.detail = ""
@@ -80,6 +88,7 @@ class Watch:
         self.seconds = 0.0
         self.rss_mb = self.peak_rss_mb = 0.0
         self.sweep: Sweep | None = None
+        self.sandbox: dict[str, object] = {}  # what the training lives in
         self.output = -1  # the reading end of the training's stdout and stderr
         self._more = False  # whether the last turn left output behind
         self._next_sample = self._next_heartbeat = 0.0
@@ -144,20 +153,29 @@ class Watch:
         self.first = self.last = clock.sample()
         try:
             self.child = subprocess.Popen(
-                self.spec.argv,
+                self.box.argv(self.spec.argv),
                 cwd=self.spec.cwd,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
                 start_new_session=True,
-                preexec_fn=lambda: processes.die_with(me),
+                preexec_fn=lambda: self._become(me),
             )
+        except subprocess.SubprocessError as error:
+            raise SandboxFailed(str(error)) from error
         finally:
             os.close(write_end)
+            self.sandbox = self.box.in_force()
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.wake, selectors.EVENT_READ)
         self.selector.register(self.output, selectors.EVENT_READ)
+
+    def _become(self, parent: int) -> None:
+        """In the child: enter the sandbox; only then, since a change of rights would undo it, the tie to us."""
+        if self.box.enter:
+            self.box.enter()
+        processes.die_with(parent)
 
     def _close(self) -> None:
         """Leave nothing running, whatever went wrong here."""

@@ -1,0 +1,1 @@
+"""What keeps a run inside its own folders: what is allowed, and the means of this system to enforce it."""
