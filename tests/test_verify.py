@@ -27,8 +27,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def world(measured: Project, tmp_path: Path) -> Project:
-    copy = Project(shutil.copytree(measured.root, tmp_path / "p", symlinks=True), dict(measured.env))
-    return copy
+    return Project(shutil.copytree(measured.root, tmp_path / "p", symlinks=True), dict(measured.env))
 
 
 def journal(world: Project) -> Path:
@@ -186,8 +185,13 @@ def test_what_was_tampered_with_is_named(world: Project, tamper: Callable[[Proje
     said = " ".join(f"{m['what']}: {m['text']}" for m in found["misfits"])
     wanted = FIRST.get(tamper, "")
     assert wanted in found["first"] or wanted in said, found
+
+
+def test_what_does_not_fit_is_the_first_line_a_person_reads(world: Project) -> None:
+    a_number_with_a_new_chain(world)
     told = world.run("verify")
-    assert told.code == 4 and told.out.startswith(f"RECORD DOES NOT FIT  {found['first']}")
+    assert told.code == 4 and told.out.startswith("RECORD DOES NOT FIT  journal.jsonl:")
+    assert "(e001.1): the journal says 0.1, run.json says 0.5" in told.out.splitlines()[0]
 
 
 @pytest.mark.parametrize("line", ["17", "[]", "{", '{"event":"verdict"}', '{"event":"teleported"}'])
@@ -215,7 +219,7 @@ def test_rows_measured_again_are_told_and_are_no_evidence(world: Project) -> Non
 
 @pytest.mark.slow
 def test_a_made_up_number_does_not_come_out_again(tmp_path: Path) -> None:
-    """The metric depends on a file that is there during the campaign only: nothing in the commit explains it."""
+    """The metric depends on a file that is there during the campaign only; no commit explains it."""
     world = a_project(tmp_path / "p")
     luck = tmp_path / "luck"
     world.edit("value = LR", f"value = (0.3 if os.path.exists({str(luck)!r}) else 1.0) * LR")

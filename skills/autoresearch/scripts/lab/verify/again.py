@@ -1,8 +1,7 @@
 """Some rows measured again: the same commit, arguments and seed, beside every decision.
 
-The plan is a file, written before the first run starts, so that a call that was cut or that waited long enough
-is taken up by the next one. These runs (`v1.1`, ...) are no evidence; the journal gets one record of what came
-out.
+The plan is a file, written before the first run starts, so that a call that was cut or that waited long
+enough is taken up by the next one. These runs (`v1.1`, ...) are no evidence; the journal gets one record.
 """
 
 from __future__ import annotations

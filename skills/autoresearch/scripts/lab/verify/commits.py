@@ -105,7 +105,7 @@ def _note(e: Experiment, text: str, lines: dict[str, int], found: Findings) -> N
     if said.get("experiment") != e.id:
         return
     if e.verdict is None and e.runs and "verdict" in said and said["verdict"] != "crash":
-        found.add(line, e.id, "git notes a verdict on it that the journal lacks: lines were cut off")
+        found.add(None, e.id, "git notes a verdict on it that the journal lacks: lines were cut off")
     elif e.verdict and said.get("verdict") != e.verdict:
         found.add(line, e.id, f"the journal says {e.verdict}, git's note says {said.get('verdict')}")
     for run in e.runs:

@@ -22,21 +22,24 @@ def examine(lab: Lab) -> Findings:
     """Look at every record and at everything that bears witness to it."""
     found = Findings()
     records = _read(lab, found)
+    whole = not any(m.what == "record" for m in found.misfits)
     state = lab.journal.state = State()
     for line, record in records:
         try:
             apply(state, record)
         except (LabError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
             found.add(line, str(record.get("event")), f"it cannot follow on what stands before it ({error})")
+            whole = False
             break
         check_number(lab, state, line, record, found)
     found.experiments = len(state.experiments)
     if state.tag:
         lines = _lines(records)
         check_commits(lab, records, found)
-        check_refs(lab, state, lines, found)
         check_exports(lab, state, lines, found)
-        check_beyond(lab, state, found)
+        if whole:  # what git and the folders know beyond it says nothing where reading broke off
+            check_refs(lab, state, lines, found)
+            check_beyond(lab, state, found)
     found.misfits.sort(key=lambda m: m.line or math.inf)
     return found
 
@@ -64,7 +67,7 @@ def _read(lab: Lab, found: Findings) -> list[tuple[int, Record]]:
 
 
 def _lines(records: list[tuple[int, Record]]) -> dict[str, int]:
-    """Experiment or run -> the line that began it (or put it on another commit); "end e012.1" -> its end's."""
+    """Experiment or run -> the line that began it (or rebased it); "end e012.1" -> the line of its end."""
     begun = {"proposed": "experiment", "rebased": "experiment", "run_started": "run"}
     lines = {str(r.get(begun[str(r["event"])])): n for n, r in records if str(r.get("event")) in begun}
     return lines | {f"end {r.get('run')}": n for n, r in records if r.get("event") == "run_ended"}
