@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.account import keeps, word_of
-from lab.model import Confirmation, Experiment, State
+from lab.model import BASELINE, VERDICTS, Confirmation, Experiment, State
 from lab.redact import one_line
 from lab.report.figures import plural, span
 from lab.settings import Settings
@@ -70,7 +70,9 @@ def best(state: State, e: Experiment, settings: Settings) -> str:
     told = [_named(e), f"{change(settings, before, e.metric)}, {e.verdict} ({word_of(e)})"]
     if e.shrunken is not None:
         told.append(f"to be believed: better by {e.shrunken:.6g}")
-    return _text(state, "a clear new best", *told, _whole(state, e, settings))
+    return _text(
+        state, "a clear new best", *told, _whole(state, e, settings) if e.against != BASELINE else ""
+    )
 
 
 def confirmed(state: State, c: Confirmation, settings: Settings) -> str:
@@ -115,10 +117,8 @@ def _named(e: Experiment) -> str:
 def _result(state: State, e: Experiment, settings: Settings) -> list[str]:
     """An experiment against the start."""
     before = state.baseline.metric if state.baseline and state.baseline is not e else None
-    proof = next(
-        (c.verdict for c in reversed(list(state.confirmations.values())) if c.experiment == e.id), ""
-    )
-    return [_named(e), f"{change(settings, before, e.metric)}, {e.verdict}" + (f", {proof}" if proof else "")]
+    proofs = [c.verdict for c in state.confirmations.values() if c.experiment == e.id and c.verdict]
+    return [_named(e), ", ".join([change(settings, before, e.metric), str(e.verdict), *proofs[-1:]])]
 
 
 def _whole(state: State, e: Experiment, settings: Settings) -> str:
@@ -127,10 +127,8 @@ def _whole(state: State, e: Experiment, settings: Settings) -> str:
 
 
 def _counts(rows: Sequence[Experiment]) -> str:
-    counts = {
-        word: sum(e.verdict == word and e.number > 0 for e in rows) for word in ("keep", "discard", "crash")
-    }
-    return ", ".join(f"{count} {word}" for word, count in counts.items())
+    verdicts = [e.verdict for e in rows if e.id != BASELINE]
+    return ", ".join(f"{verdicts.count(word)} {word}" for word in VERDICTS)
 
 
 def _text(state: State, news: str, *rows: str) -> str:

@@ -25,6 +25,7 @@ from lab.notify.post import LIMIT_SECONDS, Post
 from lab.report.figures import between
 from lab.steps import step
 
+NEWS_SECONDS = 0.1  # between two looks at whether a delivery has ended
 LOOK_SECONDS = 0.5  # between two looks at whether the journal has grown
 TURN_SECONDS = 15.0  # and at the clock, the disk and the agent
 FORSAKEN_SECONDS = (
@@ -50,21 +51,24 @@ class Messenger:
         self._folder = Lab(root).home / "notify"
         self._folder.mkdir(exist_ok=True)
         self._post = Post(self._folder, environ, limit)
+        self._swept = False
         self._pushing: threading.Thread | None = None
         self._pushed: dict[str, str] = {}
 
     def run(self) -> None:
         """Go on until there is nothing more to tell."""
-        seen: tuple[float, ...] = ()
         while True:
             present, began = self._signs(), time.monotonic()
             if self.turn():
                 return
-            while time.monotonic() - began < TURN_SECONDS:
-                time.sleep(0.05 if self._busy else LOOK_SECONDS)
-                seen = self._signs()
-                if self._busy or seen != present:
+            while time.monotonic() - began < TURN_SECONDS and not self._news():
+                time.sleep(NEWS_SECONDS if self._busy else LOOK_SECONDS)
+                if self._signs() != present:
                     break
+
+    def _news(self) -> bool:
+        """Whether a sender or a push of ours has ended."""
+        return self._post.news or (self._pushing is not None and not self._pushing.is_alive())
 
     def turn(self) -> bool:
         """Note what is due, send what is open, take in what was sent; True when the work is over."""
@@ -98,7 +102,11 @@ class Messenger:
 
     def _deliver(self, lab: Lab, found: list[Channel]) -> None:
         by_name = {channel.name: channel for channel in found}
-        for letter in letters(lab.state, list(by_name), self.clock()):
+        ready = letters(lab.state, list(by_name), self.clock())
+        if not self._swept:
+            self._post.sweep(ready)
+            self._swept = True
+        for letter in ready:
             outcome = self._post.send(letter, by_name[letter.channel])
             if outcome is None:
                 continue

@@ -7,7 +7,7 @@ import hashlib
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lab.notify import sender
@@ -79,9 +79,22 @@ class Post:
         found = _left_behind(path) if path.exists() else ("failed", "the sender could not start")
         return ("failed", f"no answer in {self.limit:g} s") if found is None or _late(found, end) else found
 
+    def sweep(self, open_letters: Iterable[Letter]) -> None:
+        """Remove what a killed messenger left behind a delivery that the journal knows of."""
+        known = {f"{_digest(letter)}.json" for letter in open_letters}
+        for path in self.folder.glob("*.json"):
+            if path.name not in known:
+                path.unlink(missing_ok=True)
+
     def forget(self, letter: Letter) -> None:
         """Remove the outcome file once the journal has what it says."""
         (self.folder / f"{_digest(letter)}.json").unlink(missing_ok=True)
+
+    @property
+    def news(self) -> bool:
+        """Whether a sender of ours has ended, or should have."""
+        present = time.monotonic()
+        return any(process.poll() is not None or present > end for process, end in self._at_work.values())
 
     @property
     def busy(self) -> bool:
