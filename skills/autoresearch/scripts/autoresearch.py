@@ -37,13 +37,13 @@ VERBS = {
     "init": "measuring", "doctor": "measuring", "baseline": "measuring", "try": "measuring",
     "wait": "measuring",
     "status": "looking", "log": "looking", "show": "looking", "diff": "looking", "restore": "looking",
-    "confirm": "evidence",
+    "confirm": "evidence", "diagnose": "diagnosing",
     "verify": "verifying",
     "wake": "people", "report": "people", "watch": "watching", "serve": "watching",
     "export": "exporting",
     "remember": "knowing", "recall": "knowing", "ideas": "knowing",
     "stop": "ending", "resume": "ending", "finish": "ending",
-    "notify": "notifying",
+    "notify": "notifying", "drive": "driving",
     "hook": "hooks",
 }  # fmt: skip
 
