@@ -1,0 +1,1 @@
+"""From the curves and verdicts of a campaign to ranked causes: tables of checks, pure functions."""
