@@ -2,8 +2,8 @@
 
     driven_agent.py FOLDER MESSAGE
 
-FOLDER holds `moods`, one a line: a word and how many experiments it makes first. With no mood left it works to
-the end. It answers with what the real programs print, and leaves its messages in FOLDER/told.
+FOLDER holds `moods`, one a line: a word and how many experiments it makes first. With no mood left it works
+to the end. It answers with what the real programs print, and leaves its messages in FOLDER/told.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def close() -> None:
 def main() -> int:
     folder, message = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else sys.stdin.read()
     with (folder / "told").open("a") as file:
-        file.write(json.dumps({"message": message, "cwd": os.getcwd(), "pid": os.getpid()}) + "\n")
+        file.write(json.dumps({"message": message, "cwd": str(Path.cwd()), "pid": os.getpid()}) + "\n")
     moods = (folder / "moods").read_text().split("\n")
     (folder / "moods").write_text("\n".join(moods[1:]))
     word, _, count = (moods[0] or "work 1000").partition(" ")

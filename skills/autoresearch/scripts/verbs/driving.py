@@ -15,7 +15,7 @@ from types import FrameType
 import click
 
 from lab.campaign import Lab
-from lab.driving import driver, prompts
+from lab.driving import driver, prompts, turns
 from lab.driving.agents import unguarded
 from lab.driving.planning import Plan
 from lab.driving.spending import account_of
@@ -70,8 +70,8 @@ def drive(
         return
     if not command:
         raise LabError("no agent command", "drive -- claude -p", USAGE)
-    order = driver.Order(command, way or "", pause, fruitless, silent_after, target, tmux)
-    driver.check(lab, order)
+    order = turns.Order(command, way or "", pause, fruitless, silent_after, target, tmux)
+    turns.check(lab, order)
     if what == "cron":
         _print_cron(obj, lab, order)
         return
@@ -87,7 +87,7 @@ def drive(
     _say_end(obj, lab, done)
 
 
-def _run(lab: Lab, order: driver.Order, once: bool) -> Plan:
+def _run(lab: Lab, order: turns.Order, once: bool) -> Plan:
     """Drive, with TERM as an interruption and a closed terminal as nothing."""
 
     def interrupted(_number: int, _frame: FrameType | None) -> None:
@@ -130,13 +130,13 @@ def _say_end(obj: Context, lab: Lab, done: Plan) -> None:
     )
 
 
-def _print_cron(obj: Context, lab: Lab, order: driver.Order) -> None:
+def _print_cron(obj: Context, lab: Lab, order: turns.Order) -> None:
     argv = ["python3", str(ENTRY), "-C", str(lab.root), "drive", "--once", *order.words()]
     line = prompts.cron_line(argv, str(lab.home / "heartbeat.log"), os.environ.get("PATH", os.defpath))
     obj.say([line], {"line": line})
 
 
-def _detach(obj: Context, lab: Lab, order: driver.Order) -> None:
+def _detach(obj: Context, lab: Lab, order: turns.Order) -> None:
     """Start the same again as a process of its own, and say how to look at it."""
     folder = lab.home / "agent"
     folder.mkdir(exist_ok=True)

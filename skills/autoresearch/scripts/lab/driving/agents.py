@@ -44,7 +44,7 @@ def program_of(argv: Sequence[str]) -> Program:
     return next((PROGRAMS[name] for name in names if name in PROGRAMS), UNKNOWN)
 
 
-def check(argv: Sequence[str]) -> None:
+def refuse_attended(argv: Sequence[str]) -> None:
     """Refuse a known program that would wait for a person. Raises LabError with code 2."""
     program = program_of(argv)
     if program.unattended and not set(program.unattended) & set(argv):
