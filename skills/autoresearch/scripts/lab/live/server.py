@@ -101,7 +101,7 @@ class Server(ThreadingHTTPServer):
         self._one_at_a_time = threading.Lock()
 
     def server_bind(self) -> None:
-        """Bind without asking a name server for our name, as HTTPServer would."""
+        """Bind with no question to a name server for our name, as HTTPServer would."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = LOOPBACK, int(self.server_address[1])
 

@@ -1,0 +1,1 @@
+"""A campaign handed to other programs: event files, trackers, tables."""
