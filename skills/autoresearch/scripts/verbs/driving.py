@@ -16,7 +16,7 @@ import click
 
 from lab.campaign import Lab
 from lab.driving import driver, prompts, turns
-from lab.driving.agents import unguarded
+from lab.driving.agents import Place, allowances, unguarded
 from lab.driving.planning import Plan
 from lab.driving.spending import account_of
 from lab.errors import USAGE, LabError
@@ -75,7 +75,7 @@ def drive(
     if what == "cron":
         _print_cron(obj, lab, order)
         return
-    for word in unguarded(command):
+    for word in unguarded(command) if not (once and lab.state.agents) else []:
         _talk(f"note: your command has {word}: the agent may do anything; see `doctor --permissions`")
     if detach:
         _detach(obj, lab, order)
@@ -134,6 +134,16 @@ def _print_cron(obj: Context, lab: Lab, order: turns.Order) -> None:
     argv = ["python3", str(ENTRY), "-C", str(lab.root), "drive", "--once", *order.words()]
     line = prompts.cron_line(argv, str(lab.home / "heartbeat.log"), os.environ.get("PATH", os.defpath))
     obj.say([line], {"line": line})
+
+
+def say_permissions(obj: Context, lab: Lab) -> None:
+    """Print the allow-list of each agent program: what a session by itself needs, and nothing more."""
+    place = Place(str(ENTRY), lab.settings.edit, str(lab.root), str(lab.workspace.common.resolve()))
+    rows = allowances(place)
+    lines = ["What an agent that nobody sits beside must be allowed. Where it is written is your decision."]
+    for row in rows:
+        lines += [f"{row.host}: {row.where}", f"  {row.text}", f"  {row.note}"]
+    obj.say(lines, {"permissions": [vars(row) for row in rows]})
 
 
 def _detach(obj: Context, lab: Lab, order: turns.Order) -> None:

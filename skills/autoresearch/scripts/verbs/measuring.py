@@ -71,7 +71,8 @@ def init(
 
 
 @verb()
-def doctor(obj: Context) -> None:
+@click.option("--permissions", is_flag=True, help="Print what each agent program must be allowed instead.")
+def doctor(obj: Context, permissions: bool) -> None:
     """Check everything that could spoil a night, each with its fix
 
     Exits 4 when something must be mended.
@@ -79,6 +80,11 @@ def doctor(obj: Context) -> None:
     from lab.doctor import examine
 
     lab = _lab_or_folder(obj)
+    if permissions:
+        from verbs.driving import say_permissions
+
+        say_permissions(obj, lab)
+        return
     findings = examine(lab)
     bad = [f for f in findings if f.ok is False]
     lines = [

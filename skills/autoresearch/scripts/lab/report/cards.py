@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lab.driving.spending import Spending, account_of
 from lab.report.figures import MINUS, between, plural, span
 from lab.report.material import Material, Row
 
@@ -95,10 +96,35 @@ def _noise(m: Material) -> Card:
     )
 
 
+def _agent(m: Material) -> Card | None:
+    """What the agent's sessions cost, in the words of its program, and what was got for it."""
+    account = account_of(m.state.agents)
+    if not account.sessions:
+        return None
+    spent, sessions = account.spent, plural(account.sessions, "session")
+    if not account.said:
+        return Card("agent", sessions, "its program does not say what they cost")
+    heard = "" if account.said == account.sessions else f"{account.said} of "
+    gained = f"for a confirmed {m.figures.change(m.proof.gain)}" if m.proof and m.proof.confirmed else ""
+    each = f"{amount(spent, len(m.kept))} a keep" if m.kept else ""
+    got = gained or "no confirmed gain yet"
+    return Card("agent", amount(spent), " · ".join(w for w in (heard + sessions, got, each) if w))
+
+
+def amount(spent: Spending, parts: int = 1) -> str:
+    """Money, else premium requests, else tokens; of one part where there are several."""
+    if spent.cost_usd is not None:
+        return f"${spent.cost_usd / parts:.2f}"
+    if spent.requests is not None:
+        return f"{spent.requests / parts:.3g} requests"
+    tokens = (spent.tokens or 0) / parts
+    return f"{tokens / 1e6:.1f} M tokens" if tokens >= 1e6 else f"{tokens / 1e3:.0f} k tokens"
+
+
 def _runs(row: Row | None) -> str:
     return plural(row.evidence.runs, "run") if row else "not measured"
 
 
 CARDS: tuple[Callable[[Material], Card | None], ...] = (
-    _baseline, _best, _fresh, _believed, _experiments, _memory, _time, _noise,
+    _baseline, _best, _fresh, _believed, _experiments, _memory, _time, _agent, _noise,
 )  # fmt: skip

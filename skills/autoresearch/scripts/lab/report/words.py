@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab import proof
+from lab.driving.spending import account_of
 from lab.model import Record
 from lab.report.figures import said
 from lab.report.material import Row
@@ -32,6 +33,7 @@ def wake(s: Story) -> list[str]:
     if s.near:
         lines.append("near misses: " + "; ".join(_brief(s, row) for row in s.near[:TOP]))
     lines.append(_failed(s))
+    lines += [f"agent: {card.value}, {card.note}" for card in s.cards if card.label == "agent"]
     doubts = [f"{check.name}: {check.text}" for check in s.checks if check.ok is False]
     lines += [f"doubt: {doubt}" for doubt in doubts[:2]]
     lines += [f"learned: {note.text}" for note in s.lessons[:2]]
@@ -189,6 +191,7 @@ def brief(s: Story) -> Record:
             {"kind": x.kind, "count": len(x.ids), "cause": x.cause, "line": x.line, "then": x.after}
             for x in s.failures
         ],
+        "agent": _agent(s),
         "next": m.beside.next,
         "pages": list(m.beside.pages),
     }
@@ -208,6 +211,13 @@ def data(s: Story) -> Record:
         "lessons": [vars(note) for note in s.lessons],
         "runs": [_row(row) for row in s.m.rows],
     }
+
+
+def _agent(s: Story) -> Record | None:
+    """What the driven sessions cost, as far as the agent's program says."""
+    account = account_of(s.m.state.agents)
+    known = {"sessions": account.sessions, "said": account.said, "seconds": round(account.seconds, 1)}
+    return {**known, **vars(account.spent)} if account.sessions else None
 
 
 def _place(row: Row | None) -> Record | None:
