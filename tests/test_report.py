@@ -376,6 +376,21 @@ def test_a_run_at_work_is_named() -> None:
 # -- the parts -----------------------------------------------------------------------------------------
 
 
+def test_the_page_says_how_the_agenda_stands(tmp_path: Path) -> None:
+    project = a_project(tmp_path / "p")
+    project.begin()
+    page = Path(project.ok("report")["page"])
+    assert "1 idea" not in page.read_text()
+    tried = project.ok("ideas", "add", "Halve the rate <b>now</b>", "--impact", "4")["idea"]["id"]
+    project.ok("ideas", "add", "Double the width")
+    project.edit("LR = 1.00", "LR = 0.50")
+    project.ok("try", "Halve the rate", "--idea", tried)
+    project.ok("report")
+    said = "2 ideas: 1 queued, 1 tested; 1 kept in this campaign. Next: i"
+    assert said in page.read_text() and said in page.with_name("report.md").read_text()
+    assert json.loads(page.with_name("report.json").read_text())["ideas"].endswith("Double the width.")
+
+
 def test_crashes_are_told_by_class_with_what_was_done_about_them() -> None:
     state = a_campaign(
         crash("oom"), crash("oom", line="CUDA out of memory"), crash("timeout"), keep(0.01, retry_of="e001")

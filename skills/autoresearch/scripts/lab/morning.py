@@ -6,17 +6,20 @@ import json
 import os
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import memory
+from lab import ideas, memory
 from lab.account import account
+from lab.agenda import ordered
 from lab.atomic import write_atomic
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
 from lab.live.readings import read_curve
+from lab.marks import DEFERRED, OUT_OF_SCOPE, QUEUED, TESTED
 from lab.model import Run, now
 from lab.redact import one_line
 from lab.report.material import Beside, Curve, Material, Note
@@ -57,6 +60,7 @@ def _beside(lab: Lab, next_step: str) -> Beside:
         notices=tuple(lab.notices),
         disk_free_gb=shutil.disk_usage(lab.root).free / 1e9,
         lessons=_lessons(lab),
+        ideas=_ideas(lab),
         account=account(lab.state, known, lab.settings.goal),
         pages=(str(page),) if page.exists() else (),
     )
@@ -71,6 +75,28 @@ def _lessons(lab: Lab) -> tuple[Note, ...]:
         if e.campaign in ("", lab.state.tag) and e.kind == "learning"
     ]
     return tuple(Note(one_line(entry.title, 200), entry.source) for entry in own[:LESSONS])
+
+
+IDEA_WORDS = {QUEUED: "queued", TESTED: "tested", DEFERRED: "deferred", OUT_OF_SCOPE: "out of scope"}
+
+
+def _ideas(lab: Lab) -> str:
+    """How the agenda stands: how many in each state, how many of the tested were kept here, what is next."""
+    agenda = ideas.agenda(lab.root)
+    if not agenda:
+        return ""
+    counts = Counter(idea.state for idea in agenda)
+    kept = sum(any(_kept(result, lab.state.tag) for result in idea.results) for idea in agenda)
+    words = [f"{counts[state]} {word}" for state, word in IDEA_WORDS.items() if counts[state]]
+    queue = ordered(agenda, lab.state)
+    first = f" Next: {queue[0].id}, {one_line(queue[0].text, 120)}." if queue else ""
+    total = f"{len(agenda)} ideas" if len(agenda) > 1 else "1 idea"
+    return f"{total}: {', '.join(words)}; {kept} kept in this campaign.{first}"
+
+
+def _kept(result: str, tag: str) -> bool:
+    """Whether an outcome (`nov21/e012 keep`) is a keep of this campaign."""
+    return result.startswith(f"{tag}/") and result.endswith(" keep")
 
 
 def command(root: Path) -> str:

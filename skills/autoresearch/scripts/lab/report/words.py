@@ -102,6 +102,7 @@ def markdown(s: Story) -> str:
     lines += [f"- {_md(n.text)}" + (f" ({_md(n.evidence)})" if n.evidence else "") for n in s.lessons] or [
         _md(s.no_lessons)
     ]
+    lines += [part for text in (s.foretold, s.ideas) if text for part in ("", _md(text))]
     lines += [
         "",
         "## Next",
@@ -209,6 +210,7 @@ def data(s: Story) -> Record:
         "path": [{"experiment": x.row.id, "better": x.total, "tried_on_it": x.tried} for x in s.path],
         "checks": [vars(check) for check in s.checks],
         "lessons": [vars(note) for note in s.lessons],
+        "ideas": s.ideas,
         "runs": [_row(row) for row in s.m.rows],
     }
 
