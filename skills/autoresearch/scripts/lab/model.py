@@ -58,6 +58,9 @@ class Run:
     exit_code: int | None = None
     values: dict[str, float] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)  # fingerprints the run printed, see guards.FACTS
+    level: str = ""  # of the evaluation: L0, L1 or L2; "" in a journal of an older release
+    sandbox: str = ""  # what the training lived in: landlock, ..., none, off
+    own: float | None = None  # what the training itself printed, where another process gave the metric
     role: str = ""  # "confirm": of a confirmation, seen by no decision; "probe": beside a run that differs
     side: str = ""  # of a confirmation's run: the experiment it is a run of; of a probe: the run beside it
     pair: int | None = None  # of a confirmation's run: the pair it belongs to, from 1
@@ -80,6 +83,8 @@ class Run:
             "metric": self.metric if self.counts else None,
             "seconds": self.seconds,
             "outcome": self.outcome or "running",
+            "level": self.level or None,
+            "sandbox": self.sandbox or None,
         }
 
 
@@ -102,6 +107,7 @@ class Experiment:
     added: int = 0
     removed: int = 0
     left_out: list[str] = field(default_factory=list)
+    touches: list[str] = field(default_factory=list)  # what its diff touches besides, see lint
     repeats: int = 1  # runs asked for beforehand: the baseline's
     host_failures: int = 0  # in a row, since the last clean run or `resume`
     runs: list[Run] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import ideas, views
+from lab import admit, ideas, views
 from lab.agenda import find, relatives
 from lab.campaign import Lab
 from lab.decide import new_constants
@@ -13,7 +13,7 @@ from lab.errors import REFUSED, LabError
 from lab.launch import check_protected
 from lab.likeness import arguments
 from lab.model import BASELINE, HOME, Experiment, State, now
-from lab.redact import one_line
+from lab.redact import hide_secrets, one_line
 from lab.settle import catch_up
 from lab.steps import step
 
@@ -65,6 +65,7 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
     there is nothing new to measure (4).
     """
     state, workspace = lab.state, lab.workspace
+    hypothesis, words = hide_secrets(hypothesis), {name: hide_secrets(text) for name, text in words.items()}
     _require_ready(lab)
     incumbent = state.get(state.incumbent_id)
     known = ideas.agenda(lab.root)
@@ -82,6 +83,7 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
             f"edit them away; the three versions lie in {HOME}/conflicts",
         )
     parent = state.incumbent_commit
+    admit.refuse_unfit(lab, parent, files)
     tree = workspace.write_tree(parent, files)
     _refuse_repeat(state, tree, words["args"], again)
     identity = f"e{state.next_number():03d}"
@@ -104,6 +106,7 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
         added=added,
         removed=removed,
         constants=new_constants(workspace.diff(parent, commit)),
+        touches=admit.touched(lab, parent, commit, files),
         left_out=left_out,
         **words,
     )

@@ -16,6 +16,14 @@ from lab.redact import one_line
 from lab.settings import Settings
 
 DESCRIPTION_LIMIT = 300
+TOUCHES_SHOWN = 5
+
+
+LEVELS = {
+    "L0": "the training's own number",
+    "L1": "scored in another process",
+    "L2": "scored with the model shut in",
+}
 
 
 def flat(text: str) -> str:
@@ -71,10 +79,20 @@ def verdict_lines(state: State, e: Experiment, metric: str) -> list[str]:
     if state.incumbent and state.incumbent is not e:
         best = state.incumbent
         lines.append(f"incumbent: {best.id} {metric} {number(best.metric)} ({best.commit[:7]})")
-    lines += [f"look twice: {flag}" for flag in e.flags]
+    lines += [f"measured: {measured}"] if (measured := how_measured(e)) else []
+    lines += [f"look twice: {flag}" for flag in (*e.flags, *e.touches[:TOUCHES_SHOWN])]
     if e.left_out:
         lines.append(f"not part of it: {', '.join(e.left_out)} (changed in the working tree, outside edit:)")
     return lines
+
+
+def how_measured(e: Experiment) -> str:
+    """The weakest level among an experiment's runs, and the sandboxes they had; "" where nobody wrote it down."""
+    runs = [run for run in e.good_runs or e.runs[-1:] if run.level]
+    if not runs:
+        return ""
+    level = min(run.level for run in runs)
+    return f"{level} ({LEVELS[level]}), sandbox {', '.join(sorted({run.sandbox or 'none' for run in runs}))}"
 
 
 def _going(e: Experiment) -> str:
@@ -111,7 +129,8 @@ def experiment_json(state: State, e: Experiment) -> Record:
         "p": e.p,
         "price": e.price,
         "sigma": e.sigma,
-        "flags": e.flags,
+        "flags": [*e.flags, *e.touches],
+        "level": min((run.level for run in e.good_runs if run.level), default=None),
         "crash": crash and {"kind": crash.kind, "line": crash.line, "where": crash.where},
     }
 

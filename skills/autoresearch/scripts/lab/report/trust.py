@@ -144,6 +144,19 @@ def _flags(m: Material) -> Check:
     return Check(True if m.kept else None, "Too good to be true", said_of)
 
 
+def _touches(m: Material) -> Check:
+    """What the lint saw in the diffs of the kept changes: nothing that is proved, something to look at."""
+    name = "What the diffs touch"
+    found = [(row.id, m.state.experiments[row.id].touches) for row in m.kept]
+    doubts = [f"{who}: {said(touches[0], 120)}" + (f" and {len(touches) - 1} more" if touches[1:] else "")
+              for who, touches in found if touches]  # fmt: skip
+    if doubts:
+        more = f"; and {len(doubts) - 4} more" if len(doubts) > 4 else ""
+        return Check(False, name, f"look at {'; '.join(doubts[:4])}{more}")
+    text = "no kept change touches seeds, time budget, evaluation, data paths or the printed metric"
+    return Check(True if m.kept else None, name, text)
+
+
 def _same_data(m: Material) -> Check:
     facts = [run.facts for run in m.runs if run.counts and run.facts]
     if not facts:
@@ -169,7 +182,12 @@ def _drift(m: Material) -> Check | None:
 def _journal(m: Material) -> Check:
     if m.beside.notices:
         return Check(None, "The record", "; ".join(said(notice, 200) for notice in m.beside.notices[:3]))
-    return Check(True, "The record", f"{m.state.seq} journal records, read without a gap")
+    rows = m.state.verified.get("rows")
+    again = ""
+    if isinstance(rows, list) and rows:
+        same = sum(bool(row["within"]) for row in rows)
+        again = f"; {same} of {plural(len(rows), 'row')} measured again came out the same"
+    return Check(True, "The record", f"{m.state.seq} journal records, read without a gap{again}")
 
 
 def _secrets(m: Material) -> Check:
@@ -186,6 +204,7 @@ CHECKS: tuple[Callable[[Material], Check | None], ...] = (
     _repeated,
     _lengths,
     _flags,
+    _touches,
     _host,
     _drift,
     _journal,
