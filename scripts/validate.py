@@ -274,7 +274,8 @@ def commands(root: Path) -> list[str]:
 
 
 def _unknown_flags(place: str, verb: str, words: str, known: set[str]) -> list[str]:
-    flags = FLAG.findall(QUOTED.sub("", words))
+    own = re.split(r"\s--\s", QUOTED.sub("", words))[0]  # what follows `--` is another program's
+    flags = FLAG.findall(own)
     return [f"{place}: `{verb}` has no option {flag}" for flag in flags if flag not in known]
 
 

@@ -1,4 +1,4 @@
-"""The agent programs that `drive` knows: how each takes its message, and what each may do without asking.
+"""The agent programs that `drive` knows: how each takes its message, and what each must be allowed.
 
 A further program is a row in PROGRAMS and, for its permissions, a function in ALLOWANCES. Any other program
 works too: `{prompt}` in its command, `--prompt stdin`, or the message as the last argument. Pure.
@@ -68,7 +68,7 @@ def with_message(argv: Sequence[str], message: str, way: str = "") -> tuple[list
 
 
 def unguarded(argv: Sequence[str]) -> list[str]:
-    """The words of the user's own command that let the agent do anything without asking."""
+    """The words of the user's own command that let the agent do anything."""
     bare = {"yolo", "allow-all", "allow-all-tools", "trust-all-tools"}
     found = [w for w in argv if w.startswith("--danger") or (w[:2] == "--" and w[2:] in bare)]
     found += [w for w in argv if w.split("=")[-1] in ("bypassPermissions", "danger-full-access")]
