@@ -14,7 +14,7 @@ from lab.campaign import Lab
 from lab.errors import PRECONDITION, LabError
 from lab.live import screen
 from lab.live.present import Looker
-from verbs.shared import Context, verb
+from verbs.shared import Context, next_step, verb
 
 TERMINAL_SECONDS, FILE_SECONDS = 2.0, 60.0
 
@@ -70,7 +70,7 @@ def serve(obj: Context, show: bool, port: int) -> None:
     lab = Lab.find(obj.folder)
     lab.read()
     try:
-        server = Server(lab.root, port)
+        server = Server(lab.root, next_step, port)
     except OSError as error:
         raise LabError(
             f"cannot listen on 127.0.0.1:{port}: {error.strerror}", "leave --port out", PRECONDITION

@@ -86,7 +86,7 @@ def fitted(line: str, width: int) -> str:
 
 def panel(p: Present) -> Record:
     """The present as texts for the page in the browser."""
-    work = [" · ".join([w.run, w.words, *filter(None, (progress(w), against(w)))]) for w in p.work]
+    work = [[f"{w.run} {w.words}", *filter(None, (progress(w), against(w)))] for w in p.work]
     return {
         "state": f"{p.state}. {counted(p)}.",
         "work": work,

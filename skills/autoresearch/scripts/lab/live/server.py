@@ -14,6 +14,7 @@ import secrets
 import socketserver
 import threading
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -91,9 +92,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = False
 
-    def __init__(self, root: Path, port: int = 0) -> None:
+    def __init__(self, root: Path, next_step: Callable[[Lab], str], port: int = 0) -> None:
         super().__init__((LOOPBACK, port), Handler)
-        self.root = root
+        self.root, self.next_step = root, next_step
         self.token = secrets.token_urlsafe(32)
         self.port = int(self.server_address[1])
         self.feed = Feed(root)
@@ -121,7 +122,7 @@ class Server(ThreadingHTTPServer):
             lab = Lab(self.root)
             seq = lab.read().seq
             if seq not in self._pages:
-                self._pages = {seq: morning.page_of(lab, "", live=True).html().encode()}
+                self._pages = {seq: morning.page_of(lab, self.next_step(lab), live=True).html().encode()}
             return self._pages[seq]
 
 

@@ -1,6 +1,6 @@
 // The served page: what runs now comes over events, and the report below is fetched anew when the journal grew.
 (function () {
-  var state = document.getElementById("live-state"), wanted = 0, shown = 0, busy = false;
+  var state = document.getElementById("live-state"), said = "", wanted = 0, shown = 0, busy = false;
 
   function fill(id, texts, tag, name) {
     var place = document.getElementById(id), all = document.createDocumentFragment();
@@ -13,10 +13,19 @@
     place.replaceChildren(all);
   }
   function show(now) {
-    state.textContent = now.state;
-    fill("live-work", now.work, "p");
+    if (state.textContent !== now.state) { state.textContent = now.state; }  // said again only when it changes
+    document.getElementById("live-work").replaceChildren.apply(document.getElementById("live-work"), now.work.map(function (parts) {
+      var box = document.createElement("p");
+      parts.forEach(function (text, i) {
+        var made = document.createElement(i ? "span" : "b");
+        made.textContent = text;
+        box.appendChild(made);
+      });
+      return box;
+    }));
     fill("live-queue", now.queue, "p", "soft");
-    fill("live-verdicts", now.verdicts, "li");
+    if (said !== now.verdicts.join("\n")) { fill("live-verdicts", now.verdicts, "li"); }
+    said = now.verdicts.join("\n");
     document.getElementById("live-machine").textContent = now.machine;
   }
 
