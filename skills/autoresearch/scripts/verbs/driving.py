@@ -112,10 +112,11 @@ def _say_end(obj: Context, lab: Lab, done: Plan) -> None:
     first = {
         "work": f"the agent is at work: {done.words}",
         "rest": f"waits until {done.until[:19]}: {done.words}",
+        "idle": f"waits: {done.words}",
     }
     fields: Record = {
         "campaign": state.tag,
-        "state": {"work": "working", "rest": "waiting"}.get(done.do, "over"),
+        "state": {"work": "working", "idle": "waiting", "rest": "waiting"}.get(done.do, "over"),
         "reason": done.words,
         "until": done.until or None,
         "sessions": total.sessions,

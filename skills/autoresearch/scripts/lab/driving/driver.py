@@ -19,6 +19,7 @@ from lab.model import Record, now
 TURN_SECONDS = 5.0
 LOOK_SECONDS = 0.2  # between two looks whether the session has ended
 TROUBLE_SECONDS, LONGEST_TROUBLE_SECONDS, TROUBLE_ALLOWED_SECONDS = 1.0, 300.0, 3600.0
+GAP_SECONDS = 2 * LONGEST_TROUBLE_SECONDS
 END_SECONDS = 30.0  # for the session, when the driver itself is to end
 
 
@@ -39,11 +40,11 @@ def drive(root: Path, order: Order, say: Say) -> Plan:
     lab = Lab(root)
     with alone(lab.home):
         _forget_failure(lab)
-        patience, said = Patience(say), ""
+        patience, awake, said = Patience(say), Awake(), ""
         try:
             while True:
                 with patience:
-                    done = turn(root, order, say)
+                    done = turn(root, order, say, awake.since())
                     if done.do == "leave":
                         _leave(root, done.words, done.failed)
                         return done
@@ -55,6 +56,20 @@ def drive(root: Path, order: Order, say: Say) -> Plan:
             _end_session(root, order, say)
             _leave(root, "interrupted")
             raise
+
+
+class Awake:
+    """Since when the machine runs without a gap: an agent on a laptop that slept was not silent."""
+
+    def __init__(self) -> None:
+        self.wall, self.began = time.time(), now()
+
+    def since(self) -> str:
+        """Call it at every turn; a turn is never long but for the machine's own sleep."""
+        wall, self.wall = self.wall, time.time()
+        if self.wall - wall > GAP_SECONDS:
+            self.began = now()
+        return self.began
 
 
 class Patience:
@@ -89,16 +104,16 @@ def once(root: Path, order: Order, say: Say) -> Plan:
             if done.do == "leave":
                 _leave(root, done.words, done.failed)
             late = time.monotonic() > end
-            if done.do in ("work", "rest", "leave") or (done.do in ("silent", "end") and late):
+            if done.do in ("work", "idle", "rest", "leave") or (done.do in ("silent", "end") and late):
                 return done
             _wait(lab, done, order)
 
 
 def _wait(lab: Lab, done: Plan, order: Order) -> None:
     """Wait for the next turn, or for the end of the session."""
-    if done.do not in ("work", "rest", "silent", "end"):
+    if done.do not in ("work", "idle", "rest", "silent", "end"):
         return
-    seat = Seat(lab.home, done.words.split()[0].rstrip(":")) if done.do != "rest" else None
+    seat = None if done.do in ("idle", "rest") else Seat(lab.home, done.words.split()[0].rstrip(":"))
     seconds = min(TURN_SECONDS, (order.silent_after or 4 * TURN_SECONDS) / 4)
     if done.do == "rest":
         seconds = min(seconds, max(0.0, seconds_at(done.until) - seconds_at(now())))

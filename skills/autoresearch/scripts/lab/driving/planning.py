@@ -39,6 +39,8 @@ class Present:
     moved: str  # when the campaign last moved
     busy: bool = False  # a run is at work
     over: str = ""  # why there is nothing more to do: finished, stopped
+    broken: bool = False  # it was the machine or a guard that stopped it, and no person
+    awake: str = ""  # since when the machine runs without a gap, as far as the driver has seen
     spent: str = ""  # the budget that is spent
     enough: str = ""  # the target that is reached
     gave_up: str = ""
@@ -46,7 +48,7 @@ class Present:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: seat, collect, silent, end, work (let it), rest (until), start or leave."""
+    """What to do: seat, collect, silent, end, work (let it), idle, rest (until), start or leave."""
 
     do: str
     words: str = ""
@@ -77,16 +79,17 @@ def _of_open(present: Present, rules: Rules, last: Record) -> Plan:
         return Plan("end" if late else "work", f"{name}: {present.over}")
     if present.enough and not last.get("closing") and not present.busy:
         return Plan("end", f"{name}: {present.enough}")
-    silent = silent_seconds(
-        present.moved, present.now, rules.silent_after, busy=present.busy, began=str(last["started"])
-    )
+    began = max(str(last["started"]), present.awake, key=lambda t: seconds_at(t) if t else 0.0)
+    silent = silent_seconds(present.moved, present.now, rules.silent_after, busy=present.busy, began=began)
     return Plan("silent", name, seconds=silent) if silent else Plan("work", name)
 
 
 def _of_none(present: Present, rules: Rules) -> Plan:
     """No session: start one, now or later, or leave."""
     if present.over:
-        return Plan("leave", present.over)
+        return Plan("leave", present.over, failed=present.broken)
+    if present.busy and _awaits(present.agents):
+        return Plan("idle", "a run is at work, and the last session had nothing to add")
     closing = present.enough or present.spent
     if closing and closing_sessions(present.agents) >= CLOSING_SESSIONS:
         return Plan("leave", f"{closing}; nobody has finished the campaign", failed=True)
@@ -105,6 +108,12 @@ def _of_none(present: Present, rules: Rules) -> Plan:
     if until and seconds_at(until) > seconds_at(present.now):
         return Plan("rest", words, until=until)
     return Plan("start", closing)
+
+
+def _awaits(agents: Sequence[Record]) -> bool:
+    """Whether another session now would only wait: the last one did, or it was to close the campaign."""
+    last = agents[-1] if agents else {"last": True}
+    return not last.get("last") and (not last.get("steps") or bool(last.get("closing")))
 
 
 def _rest(agents: Sequence[Record], rules: Rules, count: int, limits: int) -> tuple[str, str]:
@@ -145,12 +154,12 @@ def _of_this_drive(agents: Sequence[Record]) -> list[Record]:
 
 
 def fruitless(agents: Sequence[Record]) -> int:
-    """Sessions in a row, up to the last, that brought nothing; those at a limit are left out."""
+    """Sessions in a row, up to the last, that brought nothing, but for those at a limit or beside a run."""
     count = 0
     for agent in _of_this_drive(agents):
         if agent.get("steps"):
             break
-        count += agent["outcome"] != "limited"
+        count += agent["outcome"] != "limited" and not agent.get("busy")
     return count
 
 

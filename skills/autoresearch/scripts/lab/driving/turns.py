@@ -66,12 +66,12 @@ def check(lab: Lab, order: Order) -> None:
         raise LabError("in collaborative mode a person runs the training", "mode: autonomous, or no `drive`")
 
 
-def turn(root: Path, order: Order, say: Say) -> Plan:
+def turn(root: Path, order: Order, say: Say, awake: str = "") -> Plan:
     """Move the campaign on, decide what is next for the agent, and do that."""
     lab = Lab(root)
     lab.read()
     _advance(lab, say)
-    decided = plan(present(lab, order), rules(lab, order))
+    decided = plan(present(lab, order, awake), rules(lab, order))
     ACTS[decided.do](lab, order, decided, say)
     return decided
 
@@ -82,7 +82,7 @@ def rules(lab: Lab, order: Order) -> Rules:
     return Rules(patience, order.pause, order.fruitless)
 
 
-def present(lab: Lab, order: Order) -> Present:
+def present(lab: Lab, order: Order, awake: str = "") -> Present:
     """The facts of this moment, as `plan` wants them."""
     state = lab.state
     last = state.agents[-1] if state.agents else None
@@ -95,6 +95,8 @@ def present(lab: Lab, order: Order) -> Present:
         moved=state.active_at,
         busy=bool(state.at_work()),
         over="the campaign is finished" if state.finished else over,
+        broken=bool(state.stopped) and state.stopped_by in ("host", "guard"),
+        awake=awake,
         spent=f"budget spent: {spent}" if spent else "",
         enough=_enough(lab, order.target),
         gave_up=state.gave_up,
@@ -216,7 +218,7 @@ def collect(lab: Lab, order: Order, decided: Plan, say: Say) -> None:
         spent = read_spending(str(record["host"]), ending.output)
         lab.journal.append(
             "agent_ended", session=decided.words, steps=steps, seconds=ending.seconds,
-            exit_code=ending.exit_code, **vars(spent), **told,
+            exit_code=ending.exit_code, busy=bool(state.at_work()), **vars(spent), **told,
         )  # fmt: skip
     cost = f", ${spent.cost_usd:.2f}" if spent.cost_usd is not None else ""
     said = "" if steps else f": {told['detail']}"
@@ -255,5 +257,5 @@ def _nothing(lab: Lab, order: Order, decided: Plan, say: Say) -> None:
 
 ACTS: dict[str, Callable[[Lab, Order, Plan, Say], None]] = {
     "start": _start, "seat": _seat, "silent": _silent, "end": _ask_to_end, "collect": collect,
-    "work": _nothing, "rest": _nothing, "leave": _nothing,
+    "work": _nothing, "idle": _nothing, "rest": _nothing, "leave": _nothing,
 }  # fmt: skip

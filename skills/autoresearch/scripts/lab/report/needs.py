@@ -66,6 +66,10 @@ def _silent(m: Material) -> Need | None:
     return Need(f"no new experiment for {span(m.silent_seconds)}: is the agent still at work?", "status")
 
 
+def _gave_up(m: Material) -> Need | None:
+    return Need(f"drive gave up: {said(m.state.gave_up, 160)}", "status") if m.state.gave_up else None
+
+
 def _crashing(m: Material) -> Need | None:
     last = m.tried[-CRASHES_IN_A_ROW:]
     if m.finished or len(last) < CRASHES_IN_A_ROW or any(row.e.verdict != "crash" for row in last):
@@ -135,6 +139,6 @@ def _take(m: Material) -> Need | None:
 
 Ask = Callable[[Material], "Need | None"]
 ASKS: tuple[Ask, ...] = (
-    _no_baseline, _stopped, _disk, _crashing, _flags, _noise, _refuted, _unconfirmed, _take, _spent, _silent,
-    _memory, _near,
+    _no_baseline, _stopped, _gave_up, _disk, _crashing, _flags, _noise, _refuted, _unconfirmed, _take, _spent,
+    _silent, _memory, _near,
 )  # fmt: skip
