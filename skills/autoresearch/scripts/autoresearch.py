@@ -29,6 +29,7 @@ import click  # noqa: E402
 
 from lab import errors  # noqa: E402
 from lab.errors import LabError  # noqa: E402
+from lab.redact import hide_secrets  # noqa: E402
 from verbs.shared import Context, everywhere  # noqa: E402
 
 VERSION = "0.1.0"
@@ -118,6 +119,7 @@ def main() -> int:
 
 
 def _failed(obj: Context, code: int, message: str, hint: str) -> int:
+    message, hint = hide_secrets(message), hide_secrets(hint)
     if obj.json:
         obj.write(json.dumps({"ok": False, "code": code, "message": message, "fix": hint}))
     else:

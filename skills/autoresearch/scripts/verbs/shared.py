@@ -16,7 +16,7 @@ from lab.agenda import ordered
 from lab.campaign import Lab
 from lab.errors import LabError
 from lab.model import BASELINE, SCHEMA, Experiment, Record
-from lab.redact import one_line
+from lab.redact import hide_secrets, one_line
 
 MAX_LINES, MAX_BYTES = 60, 8000
 TRY_WAIT_SECONDS = 100  # under the two minutes after which most agents' shells give up
@@ -35,15 +35,24 @@ class Context:
     def say(self, lines: Sequence[str], fields: Record) -> None:
         """Print the answer: one JSON object, or a few lines cut at 60 lines and 8 KB."""
         if self.json:
-            self.write(json.dumps({"ok": True, "schema": SCHEMA, "verb": self.verb, **fields}))
+            self.write(json.dumps(hidden({"ok": True, "schema": SCHEMA, "verb": self.verb, **fields})))
         else:
-            self.write(bounded(lines))
+            self.write(hide_secrets(bounded(lines)))
 
     @staticmethod
     def write(text: str) -> None:
         """Write to stdout whatever the terminal's encoding can show."""
         sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
         sys.stdout.flush()
+
+
+def hidden(value: object) -> object:
+    """The value with every text in it freed of what is shaped like a secret."""
+    if isinstance(value, str):
+        return hide_secrets(value)
+    if isinstance(value, dict):
+        return {name: hidden(part) for name, part in value.items()}
+    return [hidden(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def bounded(lines: Sequence[str]) -> str:

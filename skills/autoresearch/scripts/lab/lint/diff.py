@@ -95,6 +95,12 @@ def module_of(path: str) -> str:
 
 
 def shadowing(paths: Iterable[str], protect: Iterable[str]) -> list[str]:
-    """The files among `paths` that Python would import in place of a protected one: never measured."""
-    guarded = {module_of(path): path for path in protect if PurePosixPath(path).suffix == ".py"}
-    return [p for p in paths if guarded.get(module_of(p), p) != p]
+    """The files among `paths` that Python would import in place of a protected one beside them."""
+    guarded = {_place(path): path for path in protect if PurePosixPath(path).suffix == ".py"}
+    return [p for p in paths if module_of(p) and guarded.get(_place(p), p) != p]
+
+
+def _place(path: str) -> tuple[PurePosixPath, str]:
+    """The folder in which Python finds the module of a path, and the module."""
+    parts = PurePosixPath(path)
+    return (parts.parent.parent if parts.name.startswith("__init__.") else parts.parent), module_of(path)
