@@ -446,6 +446,6 @@ def test_an_address_never_reaches_the_arguments_of_the_sender(
     monkeypatch.setattr(subprocess, "Popen", spy)
     letters_out = post.Post(tmp_path, {"PATH": os.environ["PATH"], "PYTHONPATH": "x"})
     letters_out.send(Letter("k", "json 1", "a\nb", 1), Channel("json 1", f"json://{SECRET}"))
-    heard, _ = started[0].communicate()
-    assert SECRET in heard.decode()
+    with started[0] as process:
+        assert process.stdout and SECRET in process.stdout.read().decode()
     assert len(seen) == 1 and SECRET not in repr(seen) and "PYTHONPATH" not in repr(seen)

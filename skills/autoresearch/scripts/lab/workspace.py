@@ -264,6 +264,24 @@ class Workspace:
                 found[commit] = text
         return found
 
+    def merge_base(self, one: str, other: str) -> str:
+        """The newest commit that both come from."""
+        found = self.run("merge-base", one, other, ok=(0, 1)).decode().split()
+        if not found:
+            raise LabError(
+                f"{one[:7]} and {other[:7]} have no commit in common", "check the project's branch out"
+            )
+        return found[0]
+
+    def contains(self, whole: str, part: str) -> bool:
+        """Whether `part` is `whole` or one of its ancestors."""
+        return (
+            not self.run("rev-list", "--count", "--max-count=1", f"{whole}..{part}")
+            .decode()
+            .strip()
+            .strip("0")
+        )
+
     def outside(self, old: str, new: str, patterns: Sequence[str]) -> list[str]:
         """Files that differ between two commits and match none of `patterns`."""
         return sorted(set(self._changed(old, new)) - set(self._changed(old, new, patterns)))

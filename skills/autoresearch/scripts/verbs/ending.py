@@ -61,13 +61,23 @@ def resume(obj: Context) -> None:
 
 
 @verb()
-def finish(obj: Context) -> None:
-    """Close the campaign: final report, working tree back to your branch, how to take the keeps over"""
+@click.option("--squash", is_flag=False, flag_value="one", type=click.Choice(["one", "each"]),
+              help="Also make branches for review: one with everything, or one for each change.")  # fmt: skip
+def finish(obj: Context, squash: str | None) -> None:
+    """Close the campaign: final report, working tree back to your branch, how to take the keeps over
+
+    \b
+    finish --squash        autoresearch-review/TAG/all: everything kept as one commit on the merge base
+    finish --squash each   autoresearch-review/TAG/e003, ...: a branch for each change that can stand alone
+    """
     from lab import setup
+    from lab import squash as reviews
 
     lab = Lab.find(obj.folder)
     with agent(lab, "finish"), lab.changing("finish") as state:
         told = setup.end(lab)
+        scratch = lab.home / "conflicts" / "review"
+        made = reviews.make(lab.workspace, state, lab.settings, squash, scratch) if squash else []
     best, near = brief(state.incumbent), views.near_misses(state, lab.settings.goal)
     report, page = lab.home / "report" / "report.md", lab.home / "report" / "index.html"
     shown = f" --from {state.incumbent_id}" if state.incumbent_id else ""
@@ -78,9 +88,12 @@ def finish(obj: Context) -> None:
            if best and state.incumbent else []),
          *([near] if near else []), *_confirmed(state), *told,
          f"page: {page} (as text: {report.name})", *views.merge_hint(state),
+         *(f"review: {r.branch} {r.commit[:7]} ({', '.join(r.experiments)})" for r in made),
+         *(["review: nothing was kept that your branch does not have"] if squash and not made else []),
          f"next: {lessons}"],
         {"campaign": state.tag, "branch": state.branch, "incumbent": best, "experiments": state.counts(),
          "report": str(report), "page": str(page), "notices": told, "next": lessons,
+         "review": [{"branch": r.branch, "commit": r.commit, "experiments": r.experiments} for r in made],
          "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None))},
     )  # fmt: skip
 
