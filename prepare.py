@@ -5,6 +5,7 @@ train.py may change; this file may not, so that two results mean the same thing.
     python prepare.py            make the data for this machine's preset (once, offline, under a minute)
     python prepare.py --check    verify data, split, tokenizer and free space
     python prepare.py --score D  score the weights that a run exported to D, in a process of its own
+    python prepare.py --hidden   list the files that tell what is scored: a sealed training may not read them
 
 What the environment can say (all optional):
     AUTORESEARCH_PRESET   smoke | cpu | laptop | h100                  default: by device
@@ -16,6 +17,8 @@ What the environment can say (all optional):
     AUTORESEARCH_OUT      folder for metrics.json and curve.jsonl      default: AUTORESEARCH_RUN_DIR, or none
     AUTORESEARCH_EXPORT   1 writes the weights there too               default: 0
     AUTORESEARCH_HELDOUT  1 scores the held-out split as well          default: 0
+    AUTORESEARCH_SEALED   1: a training exports and does not score; --score does  default: 0
+    AUTORESEARCH_SANDBOX  JSON list, the start of a command that shuts a process in; --score uses it for the model
     AUTORESEARCH_DETERMINISTIC  1: the same seed and steps give the same bits  default: 0
     HF_ENDPOINT           address of a mirror of the Hugging Face hub  default: https://huggingface.co
     SEED                  whole number: weights and order of rows      default: 1337
@@ -137,6 +140,7 @@ class Settings:
     export: bool
     heldout: bool
     deterministic: bool
+    sealed: bool = False   # the score is not this process's to know
 
 
 def read_settings() -> Settings:
@@ -163,9 +167,10 @@ def read_settings() -> Settings:
         device=device,
         data=Path(data).expanduser() if data else Path.home() / ".cache" / "autoresearch" / "data",
         out=Path(out) if out else None,
-        export=env.get("AUTORESEARCH_EXPORT", "0") == "1",
+        export="1" in (env.get("AUTORESEARCH_EXPORT"), env.get("AUTORESEARCH_SEALED")),
         heldout=env.get("AUTORESEARCH_HELDOUT", "0") == "1",
         deterministic=env.get("AUTORESEARCH_DETERMINISTIC", "0") == "1",
+        sealed=env.get("AUTORESEARCH_SEALED", "0") == "1",
     )
 
 
@@ -186,7 +191,12 @@ def parse_budget(text: str, preset: Preset) -> tuple[str, float]:
     return kind, value
 
 
+GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # without any of them a Linux has no GPU for torch
+
+
 def best_device() -> str:
+    if sys.platform == "linux" and not any(os.path.exists(path) for path in GPU_FILES):  # noqa: PTH110
+        return "cpu"  # importing torch to learn that takes 2 s
     try:
         import torch
     except ImportError:
@@ -669,6 +679,7 @@ def best_fit(sizes: list[int], capacity: int) -> list[list[int]]:
 # ---------------------------------------------------------------------------
 
 SPLITS = ("train", "val", "heldout")
+SCORED = ("val.npy", "heldout.npy")
 
 
 def data_folder(settings: Settings) -> Path:
@@ -864,6 +875,8 @@ def open_data(settings: Settings) -> Data:
     with _opening_is_ours():
         for name, digest in meta["files"].items():
             path = folder / name
+            if settings.sealed and name in SCORED:
+                continue  # not to be read here, and hashed where it is scored
             if not path.exists() or file_hash(path) != digest:
                 raise Refused(f"{path} is damaged or changed: delete {folder} and run python prepare.py")
     _scored_files.update(os.path.realpath(folder / f"{side}.npy") for side in ("val", "heldout"))
@@ -1087,6 +1100,8 @@ def evaluate_bpb(
     """
     refuse_changes(settings, budget)
     budget.close()
+    if settings.sealed:
+        return Evaluation(math.nan, 0, 0, 0.0)  # the export is scored by another process
     return score_rows(model, data, settings, side)
 
 
@@ -1287,8 +1302,9 @@ def report(
     mfu = 100 * flops_per_token * budget.tokens / budget.wall_seconds / reference
     memory = peak_memory_mb(settings.device)
     ratio = machine_ratio(sum(budget.products) / len(budget.products), settings)
-    lines: dict[str, str] = {"val_bpb": f"{evaluation.bpb:.6f}"}
-    if heldout is not None:
+    scored = {} if settings.sealed else {"val_bpb": evaluation.bpb}
+    lines: dict[str, str] = {name: f"{value:.6f}" for name, value in scored.items()}
+    if heldout is not None and scored:
         lines["heldout_bpb"] = f"{heldout.bpb:.6f}"
     lines |= {
         "training_seconds": f"{budget.wall_seconds:.1f}",
@@ -1319,8 +1335,8 @@ def report(
         print(f"{name + ':':<18}{value}")
     sys.stdout.flush()
     if settings.out is not None:
-        exact: dict[str, float] = {"val_bpb": evaluation.bpb}
-        exact |= {} if heldout is None else {"heldout_bpb": heldout.bpb}
+        exact: dict[str, float] = dict(scored)
+        exact |= {"heldout_bpb": heldout.bpb} if heldout is not None and scored else {}
         add_to_curve(settings, budget, **exact)
         write_metrics(settings.out, lines, exact)
 
@@ -1423,36 +1439,295 @@ def export(model: torch.nn.Module, source: Path, data: Data, settings: Settings,
     write_whole(settings.out / "model.json", json.dumps(description, indent=1) + "\n")
 
 
-def score_export(folder: Path) -> None:
-    """Build the exported model anew, in this process, and score it: the same digits, or something is off.
+# ---------------------------------------------------------------------------
+# Sealed evaluation: the score is worked out where the model's code does not run
+# ---------------------------------------------------------------------------
 
-    The exported train.py is run for its build(); whoever does not trust it runs this in a sandbox.
-    """
+# L1: the model is built in this process, after everything it could patch was taken aside.
+# L2: it is built in two processes that are shut in: no labels, no scored files, no network. One gets the rows
+# and answers with logits, from which the score comes. The other gets rows whose future is noise, at places drawn
+# by lot: its logits there must be the same, so who looks ahead, or at a neighbour, is seen. Two processes, since
+# one could remember what it has answered.
+BLIND_BATCHES = 32         # batches in which one place of each row is asked for blindly
+SAME_LOGITS = 1e-2         # logits; as PROBE_TOLERANCE
+_exp, _log, _isfinite, _arange, _LN2 = np.exp, np.log, np.isfinite, np.arange, math.log(2)
+
+Logits = np.ndarray[Any, Any]  # float32, (rows, places, vocabulary)
+
+
+class Here:
+    """A model in this process."""
+
+    def __init__(self, model: Callable[[torch.Tensor], torch.Tensor], settings: Settings) -> None:
+        self.model, self.settings = model, settings
+
+    def ask(self, x: Tokens) -> None:
+        import torch
+
+        with torch.no_grad():
+            logits = self.model(torch.from_numpy(x.astype(np.int64)).to(self.settings.device))
+        self.answer = logits.detach().float().cpu().numpy().copy()
+
+    def take(self) -> Logits:
+        return self.answer
+
+    def close(self) -> None:
+        pass
+
+
+class Elsewhere:
+    """A model in a process of its own, which is shut in: tokens go in by a pipe, logits come by shared memory."""
+
+    def __init__(self, folder: Path, hidden: list[str], settings: Settings) -> None:
+        preset = settings.preset
+        self.shape = (preset.eval_rows, preset.seq_len, preset.vocab_size)
+        self.memory = shared_memory(4 * math.prod(self.shape))
+        self.logits = np.memmap(self.memory, np.float32, "r", shape=self.shape)
+        self.said = tempfile.TemporaryFile()
+        descriptor = self.memory.fileno()
+        wrapper = json.loads(os.environ["AUTORESEARCH_SANDBOX"])
+        hide = [word for path in hidden for word in ("--hide", path)]
+        serve = [sys.executable, "-B", str(Path(__file__).resolve()), "--serve", str(folder), str(descriptor)]
+        self.process = subprocess.Popen(
+            [*wrapper, *hide, "--", *serve],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            pass_fds=[descriptor],
+        )
+
+    def ask(self, x: Tokens) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(x.astype("<i8").tobytes())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            self.fail()
+
+    def take(self) -> Logits:
+        """What the model answered, copied before anything is worked out: it could still change it."""
+        assert self.process.stdout is not None
+        head = self.process.stdout.read(ANSWER.size)
+        if len(head) < ANSWER.size:
+            self.fail()
+        shape = ANSWER.unpack(head)
+        if shape != self.shape:
+            raise Refused(f"the model gave logits of shape {shape}, not {self.shape}")
+        return np.array(self.logits)
+
+    def fail(self) -> None:
+        self.process.kill()
+        self.said.seek(0)
+        lines = self.said.read()[-4000:].decode("utf-8", "replace").strip().splitlines()
+        last = "".join(c for c in (lines or ["it said nothing"])[-1] if c.isprintable())[:300]
+        raise Refused(f"the model's process ended with {self.process.wait()}: | {last}")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+ANSWER = struct.Struct("<3q")
+Model = Here | Elsewhere
+
+
+def shared_memory(size: int) -> IO[bytes]:
+    """A file without a name, in memory where the system has that."""
+    if hasattr(os, "memfd_create"):
+        file: IO[bytes] = os.fdopen(os.memfd_create("logits"), "r+b")
+    else:
+        file = tempfile.TemporaryFile()
+    file.truncate(size)
+    return file
+
+
+def serve(folder: Path, descriptor: int) -> None:
+    """In the shut-in process: rows from the first pipe, logits into the shared memory, their shape back."""
+    import torch
+
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what the model's code prints is no answer
+    rows = os.fdopen(os.dup(0), "rb")
+    settings = read_settings()
+    preset = settings.preset
+    model, around = build_exported(folder)
+    shape = (preset.eval_rows, preset.seq_len)
+    with os.fdopen(descriptor, "r+b") as memory:
+        out = np.memmap(memory, np.float32, "r+", shape=(*shape, preset.vocab_size))
+    with torch.no_grad(), around:
+        while len(raw := rows.read(8 * math.prod(shape))) == 8 * math.prod(shape):
+            x = torch.from_numpy(np.frombuffer(raw, np.int64).reshape(shape).copy()).to(settings.device)
+            logits = model(x)
+            if tuple(logits.shape) == out.shape:
+                torch.from_numpy(out).copy_(logits.float())
+            answers.write(ANSWER.pack(*(*logits.shape, 0, 0, 0)[:3]))
+
+
+def build_exported(folder: Path) -> tuple[Any, Any]:
+    """The exported model and what its passes run in; its code runs here, with a prepare of its own."""
+    for name, file in (("prepare", Path(__file__)), ("exported", folder / "train.py")):
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    model = module.build()
+    model.load_state_dict(read_safetensors(folder / "model.safetensors"))
+    model.eval()
+    return model, module.autocast()
+
+
+def score_side(model: Model, blind: Model, data: Data, settings: Settings, side: str) -> float:
+    """Bits per byte; tokens, batches and the loss are this file's, sums are in float64."""
+    preset = settings.preset
+    rows, dice = preset.eval_rows, SystemRandom()
+    with _opening_is_ours():
+        table = np.array(data.rows(side)[: max(rows, preset.eval_tokens // preset.seq_len)])
+        lengths = np.load(data.folder / "token_bytes.npy", allow_pickle=False).astype(np.float64)
+    batches = len(table) // rows
+    if batches < 1:
+        raise Refused(f"the {side} split has {len(table)} rows, fewer than a batch of {rows}: add text")
+    blindly = set(dice.sample(range(batches), min(BLIND_BATCHES, batches)))
+    nats = size = 0.0
+    model.ask(table[:rows, :-1])
+    for index in range(batches):
+        batch = table[index * rows : (index + 1) * rows]
+        places = [dice.randrange(preset.seq_len) for _ in range(rows)]
+        if index in blindly:
+            blind.ask(without_future(batch[:, :-1], places, preset.vocab_size))
+        logits = checked_answer(model.take(), settings)
+        if index + 1 < batches:
+            model.ask(table[(index + 1) * rows : (index + 2) * rows, :-1])
+        if index in blindly:
+            compare(logits, checked_answer(blind.take(), settings), places)
+        loss = losses(logits.reshape(-1, preset.vocab_size), batch[:, 1:].reshape(-1))
+        counted = lengths[batch[:, 1:].reshape(-1)]
+        nats += float(loss[counted > 0].sum())
+        size += float(counted.sum())
+    return nats / _LN2 / size
+
+
+def without_future(x: Tokens, places: list[int], vocab_size: int) -> Tokens:
+    """The rows with noise in every place after the one asked for."""
+    noise = np.random.default_rng().integers(1, vocab_size, size=x.shape)
+    later = _arange(x.shape[1])[None, :] > np.array(places)[:, None]
+    return np.where(later, (x + noise) % vocab_size, x)
+
+
+def compare(logits: Logits, blind: Logits, places: list[int]) -> None:
+    for row, place in enumerate(places):
+        difference = float(abs(logits[row, place] - blind[row, place]).max())
+        if not difference <= SAME_LOGITS:
+            raise Refused(
+                f"the model sees the future or its neighbours, or changes: logits at place {place} differ by "
+                f"{difference:.3g} when what it may not see is noise"
+            )
+
+
+def checked_answer(logits: Logits, settings: Settings) -> Logits:
+    preset = settings.preset
+    wanted = (preset.eval_rows, preset.seq_len, preset.vocab_size)
+    if logits.shape != wanted:
+        raise Refused(f"the model gave logits of shape {logits.shape}, not {wanted}")
+    return logits
+
+
+def losses(logits: Logits, y: Tokens) -> np.ndarray[Any, Any]:
+    """Nats of each token, by our own log-softmax in float64 sums; overwrites the logits."""
+    logits -= logits.max(axis=1, keepdims=True)
+    picked = logits[_arange(len(y)), y].astype(np.float64)
+    _exp(logits, out=logits)
+    loss = _log(logits.sum(axis=1, dtype=np.float64)) - picked
+    if not _isfinite(loss).all():
+        raise Refused("not finite: the model's logits give a loss of nan or inf in the evaluation")
+    return loss
+
+
+def score_export(folder: Path, level: str) -> None:
+    """Score what a run exported, at the level asked for; in a campaign nothing of it chooses how."""
     if not (folder / "model.json").exists():
         way = f"AUTORESEARCH_EXPORT=1 AUTORESEARCH_OUT={folder} python train.py"
         raise Refused(f"no model.json in {folder}: {way}")
     description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    for name, digest in description["files"].items():
-        if not (folder / name).exists() or file_hash(folder / name) != digest:
-            raise Refused(f"{folder / name} is damaged or changed: export it again")
-    os.environ.update(description["environment"])
+    for name in ("model.safetensors", "train.py"):
+        path = folder / name
+        if path.is_symlink() or not path.exists() or file_hash(path) != description["files"].get(name):
+            raise Refused(f"{path} is damaged or changed: export it again")
+    sealed = os.environ.pop("AUTORESEARCH_SEALED", "0") == "1"
+    if not sealed:
+        os.environ.update(description["environment"])
     settings = read_settings()
     data = open_data(settings)
     if data.fingerprint != description["fingerprint"]:
         raise Refused(f"exported with data {description['fingerprint']}, here they are {data.fingerprint}")
-    sys.modules.setdefault("prepare", sys.modules[__name__])
-    spec = importlib.util.spec_from_file_location("exported", folder / "train.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model = module.build()
-    model.load_state_dict(read_safetensors(folder / "model.safetensors"))
-    model.eval()
-    with module.autocast():
-        for side in ("val", "heldout")[: 1 + settings.heldout]:
-            say(f"{side + '_bpb:':<18}{score_rows(model, data, settings, side).bpb:.6f}")
-    for name in ("fingerprint", "comparison_key"):
-        say(f"{name + ':':<18}{description[name]}")
+    key = comparison_key(data, settings) if sealed else description["comparison_key"]
+    with ExitStack() as stack:
+        if level == "L2":
+            hidden = [*hidden_files(settings, data), str(settings.data)]
+            models: list[Model] = [Elsewhere(folder, hidden, settings) for _ in range(2)]
+        else:
+            built, autocast = build_exported(folder)
+            stack.enter_context(autocast)
+            models = [Here(built, settings) for _ in range(2)]
+        for one in models:
+            stack.callback(one.close)
+        sides = ("val", "heldout")[: 1 + settings.heldout]
+        scores = {f"{side}_bpb": score_side(models[0], models[1], data, settings, side) for side in sides}
+    if _opened:
+        raise Refused(f"the model's code opened {Path(_opened[0]).name}, which only the evaluation may read")
+    for name, score in scores.items():
+        say(f"{name + ':':<18}{score:.9f}")
+    say(f"evaluation_level: {level}")
+    for name, value in (("fingerprint", data.fingerprint), ("comparison_key", key)):
+        say(f"{name + ':':<18}{value}")
+
+
+# ---------------------------------------------------------------------------
+# What a sealed training may not read
+# ---------------------------------------------------------------------------
+
+
+def hidden_files(settings: Settings, data: Data) -> list[str]:
+    """The scored rows, and the documents they were made of, wherever this machine has them."""
+    found = [data.folder / name for name in SCORED]
+    if settings.corpus in HUB_CORPORA:
+        return [*map(str, found), str(settings.data / "hub")]
+    lines = (data.folder / "documents.txt").read_text(encoding="utf-8").splitlines()
+    scored = {line.split()[1] for line in lines if not line.startswith("train ")}
+    for name, path in corpus_files(settings.corpus):
+        if settings.corpus != "pystdlib" or not needed_to_import(name, path):
+            document = read_document(path, name)
+            found += [path] if document and document.digest in scored else []
+    others = [] if settings.corpus != "pystdlib" else other_libraries()
+    return [str(path) for path in (*found, *others)]
+
+
+def needed_to_import(name: str, path: Path) -> bool:
+    """Whether Python would have to read the source to import this module of its library."""
+    top = name.split("/")[0].removesuffix(".py")
+    if top in ("test", "idlelib", "turtledemo"):
+        return False
+    cached = Path(importlib.util.cache_from_source(str(path)))
+    try:
+        head = cached.read_bytes()[:16]
+    except OSError:
+        return True
+    flags, made, size = struct.unpack("<4xIII", head)
+    found = path.stat()
+    return bool(flags or made != int(found.st_mtime) & 0xFFFFFFFF or size != found.st_size & 0xFFFFFFFF)
+
+
+def other_libraries() -> list[Path]:
+    """Standard libraries of other Pythons on this machine: much of their text is the same."""
+    own = Path(sysconfig.get_paths()["stdlib"]).resolve()
+    places = ("/usr/lib", "/usr/local/lib", "/opt/*/lib", "~/.pyenv/versions/*/lib", "~/.local/share/uv/python/*/lib")
+    found = []
+    for place in places:
+        root, _, rest = str(Path(place).expanduser()).partition("/*")
+        pattern = f"*{rest}/python3.*" if rest else "python3.*"
+        if Path(root).is_dir():
+            found += [path for path in Path(root).glob(pattern) if path.is_dir() and path.resolve() != own]
+    return found
 
 
 # ---------------------------------------------------------------------------
@@ -1501,12 +1776,22 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="verify the data instead of making them")
     parser.add_argument("--score", metavar="DIR", type=Path, help="score the weights exported to DIR")
+    parser.add_argument("--level", choices=("L1", "L2"), help="of --score: L2 shuts the model in")
+    parser.add_argument("--hidden", action="store_true", help="list what a sealed training may not read")
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--preset", choices=sorted(PRESETS), help="instead of the one chosen by device")
     arguments = parser.parse_args()
+    if arguments.serve:
+        serve(Path(arguments.serve[0]), int(arguments.serve[1]))
+        return
     if arguments.score:
-        score_export(arguments.score)
+        score_export(arguments.score, arguments.level or os.environ.get("AUTORESEARCH_LEVEL") or "L1")
         return
     settings = read_settings()
+    if arguments.hidden:
+        for path in hidden_files(settings, open_data(settings)):
+            say(path)
+        return
     if arguments.preset:
         settings = replace(settings, preset=PRESETS[arguments.preset])
     if arguments.check:

@@ -31,7 +31,7 @@ KEYS = {
         "ended_at",
         "seconds",
     ),
-    *("peak_rss_mb", "memory_gb", "metric", "problem", "detail", "values", "log_bytes"),
+    *("peak_rss_mb", "memory_gb", "metric", "level", "problem", "detail", "values", "log_bytes"),
     *("protected_changed", "digest", "host"),
 }
 PRINTS = "print('val_bpb: 0.9'); "

@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.errors import CONFIG, LabError
 from lab.settings import METRIC_NAME, Settings, kill_after_default
@@ -29,6 +30,8 @@ TIME_BUDGET = re.compile(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", re.MULTILINE)
 SHARED = ("data", "datasets")
 # A target that scores a second split only when told to; prepare.py of this repository is one.
 HELDOUT_SWITCH = "AUTORESEARCH_HELDOUT"
+# A target that leaves the score to another process when told to, and says which files to hide; prepare.py too.
+SEALED_SWITCH, SCORING, HIDING = "AUTORESEARCH_SEALED", "--score", "--hidden"
 HELDOUT_METRIC = re.compile(r"""["'](heldout_[A-Za-z0-9_]+)["':]""")
 
 
@@ -84,7 +87,23 @@ def detect(root: Path, wishes: Wishes, ignored: set[str], committed: set[str]) -
         seed_arg=arg.group(1) if arg and not env else None,
         confirm_env=((HELDOUT_SWITCH, "1"),) if heldout else (),
         confirm_metric=heldout.group(1) if heldout else None,
+        **_sealed(root, script, protect, command),
     )
+
+
+def _sealed(root: Path, script: str, protect: tuple[str, ...], command: str) -> dict[str, Any]:
+    """The evaluation of a target whose protected half can score an export, started as the training is."""
+    words = [word for word in command.split() if "=" not in word]
+    start = " ".join(words[: words.index(script)]) if script in words else ""
+    for name in protect:
+        text = _source(root / name)
+        if start and all(word in text for word in (SEALED_SWITCH, SCORING, HIDING)):
+            return {
+                "evaluate": f"{start} {name} {SCORING} {{export}}",
+                "evaluate_hidden": f"{start} {name} {HIDING}",
+                "evaluate_level": "L2",
+            }
+    return {}
 
 
 def _script(root: Path, command: str | None) -> str:

@@ -18,6 +18,7 @@ from lab.sandbox.box import Box, put_up
 from lab.sandbox.denied import Denied
 from lab.sandbox.policy import Policy, from_json, temporary
 from lab.sandbox.variables import allowed
+from lab.sealed import clear, closed, evaluate, failed, from_spec, hidden_paths, with_evaluation
 from lab.spec import Spec, changed_files, is_plain_file, read_spec
 from lab.steps import step
 from lab.watch import SandboxFailed, Watch
@@ -40,28 +41,59 @@ def perform(run_dir: Path) -> Row:
         outcome, detail = refused
         changed = changed_files(spec) if outcome == "protected" else []
         return row | row_of_nothing(outcome, detail, protected_changed=changed)
-    policy = policy_of(run_dir, spec)
+    row |= {"level": "L0"}
+    policy, sealed = policy_of(run_dir, spec), from_spec(spec)
+    environment = training_environment(run_dir, spec, os.environ)
+    if sealed:
+        try:
+            hidden = hidden_paths(sealed, environment, spec.kill_after)
+        except OSError as error:
+            return row | row_of_nothing("infra", f"`evaluate.hidden` does not say what to hide: {error}")
+        environment |= {"AUTORESEARCH_SEALED": "1"}
+    try:
+        found = train(run_dir, spec, closed(policy, hidden) if policy and sealed else policy, environment)
+        row |= found
+        if sealed and policy and row["outcome"] == "ok":
+            hid = "hidden" in _facts(row)
+            row |= with_evaluation(row, evaluate(run_dir, spec, sealed, policy, hid, environment), sealed)
+        return row
+    except (OSError, SandboxFailed) as error:
+        return row | row_of_nothing(*failed(error))
+    finally:
+        tidy(run_dir, spec)
+        if sealed:
+            clear(run_dir, spec, sealed)
+
+
+def train(run_dir: Path, spec: Spec, policy: Policy | None, environment: dict[str, str]) -> Row:
+    """Run the training and judge its end."""
     box = put_up(policy) if policy else Box({"kind": "off"})
     if policy and policy.mode == "required" and box.facts["kind"] == "none":
-        return row | row_of_nothing("infra", NO_SANDBOX)
+        return row_of_nothing("infra", NO_SANDBOX)
     log = RunLog(run_dir / "run.log")
     name = str(spec.metric["name"])
     scanner = Scanner(name, spec.metric.get("take") or "only", spec.metric.get("pattern"))
     stale = is_plain_file(spec.cwd / "metrics.json")
     watch = Watch(run_dir, spec, log, scanner, box)
     try:
-        ending = watch.run(training_environment(run_dir, spec, os.environ))
+        ending = watch.run(environment)
     except (OSError, ValueError) as error:
-        return row | row_of_failed_start(spec, error)
+        return row_of_failed_start(spec, error)
     except SandboxFailed as error:
-        return row | row_of_nothing("infra", f"the sandbox could not be put up ({error}); {WITHOUT}")
+        return row_of_nothing("infra", f"the sandbox could not be put up ({error}); {WITHOUT}")
     finally:
         log.close()
-        tidy(run_dir, spec)
-    places = [run_dir, *([] if stale else [spec.cwd])]
+    places = [run_dir, run_dir / OUT, *([] if stale else [spec.cwd])]
     reading = _reading(scanner, places, name)
-    row |= {"sandbox": watch.sandbox} if policy else {}
+    if spec.evaluation:  # whatever it printed is not what it is judged by
+        reading = replace(reading, problem=None, detail="")
+    row: Row = {"sandbox": watch.sandbox} if policy else {}
     return row | row_of_ending(run_dir, spec, ending, reading, log, Denied(policy, watch.sandbox))
+
+
+def _facts(row: Row) -> dict[str, object]:
+    facts = row.get("sandbox")
+    return facts if isinstance(facts, dict) else {}
 
 
 def policy_of(run_dir: Path, spec: Spec) -> Policy | None:

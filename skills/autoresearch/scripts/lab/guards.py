@@ -157,7 +157,20 @@ def flags(
     margin = usual_margin(state.experiments.values())
     runs = experiment.good_runs
     found += [words for n in range(2, len(runs) + 1) if (words := disturbed(runs[:n], margin))]
+    found += [disagreement(run) for run in runs]
     return [words for words in found if words]
+
+
+OWN_TOLERANCE = 1e-3  # of the metric: what two devices may make of the same weights
+
+
+def disagreement(run: Run) -> str:
+    """Say that a training printed another number than the sealed evaluation found, or ""."""
+    if run.own is None or run.metric is None or run.level not in ("L1", "L2"):
+        return ""
+    if abs(run.own - run.metric) <= max(1e-6, OWN_TOLERANCE * abs(run.metric)):
+        return ""
+    return f"{run.id} itself printed {run.own:g}, the evaluation of its export gave {run.metric:g}"
 
 
 def warnings(state: State) -> list[str]:

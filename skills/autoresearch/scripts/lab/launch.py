@@ -79,6 +79,7 @@ def prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
     step("run.export.before")
     workspace.export(experiment.commit, tree)
     step("run.export.after")
+    _take_scored(lab, tree)
     _link_shared(lab, tree)
     env, argv = settings.argv()
     if experiment.args:
@@ -101,10 +102,12 @@ def prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
         "cwd": str(tree / workspace.prefix),
         "kill_after": settings.kill_after,
         "metric": {"name": settings.metric, "take": settings.take, "pattern": settings.pattern},
-        "protected": {path: _sha256(tree / path) for path in protected},
+        "protected": {path: _sha256(tree / path) for path in protected if (tree / path).exists()},
         "incumbent_memory_gb": incumbent.memory_gb if incumbent else None,
     }
     environment = _environment(lab)
+    if settings.evaluate:
+        spec["evaluation"] = _evaluation(lab, run, tree, environment)
     spec |= {
         "sandbox": policy_of(lab, environment).as_json(),
         "variables": [*settings.sandbox_env, *named(_sources(lab, tree), environment)],
@@ -132,6 +135,29 @@ def policy_of(lab: Lab, environment: Mapping[str, str]) -> Policy:
     )
 
 
+def _evaluation(lab: Lab, run: Run, tree: Path, environment: dict[str, str]) -> dict[str, object]:
+    """Export the baseline for the evaluation, and say how to run it there."""
+    settings, workspace = lab.settings, lab.workspace
+    pristine = tree.with_name(f"{tree.name}.sealed")
+    workspace.export(lab.state.base, pristine)
+    step("run.sealed_export.after")
+    export = str(lab.run_dir(run) / "out")
+
+    def argv(command: str) -> list[str]:
+        words = [word.replace("{export}", export) for word in shlex.split(command)]
+        return resolve_argv(words, environment, lab.root)
+
+    return {
+        "argv": argv(settings.evaluate or ""),
+        "tree": str(pristine),
+        "cwd": str(pristine / workspace.prefix),
+        "level": settings.evaluate_level,
+        "hidden_argv": argv(settings.evaluate_hidden) if settings.evaluate_hidden else None,
+        "hide": [str(path) for name in settings.evaluate_hide for path in lab.root.glob(name)],
+        "names": [name for name in (settings.metric, settings.confirm_metric) if name],
+    }
+
+
 def _sources(lab: Lab, tree: Path) -> list[str]:
     """The texts that the campaign edits and protects: what they name of the environment is the project's."""
     settings = lab.settings
@@ -150,6 +176,14 @@ def check_protected(lab: Lab, commit: str | None = None) -> list[str]:
     if commit and commit != state.base and workspace.files(commit, settings.protect) != wanted:
         raise LabError(f"commit {commit[:7]} changes a protected file", "this cannot be measured", REFUSED)
     return [path for path, blob in wanted.items() if blob.mode != "120000"]
+
+
+def _take_scored(lab: Lab, tree: Path) -> None:
+    """Take the committed files that a training may not read out of its export."""
+    for name in lab.settings.evaluate_hide if lab.settings.evaluate else ():
+        for place in (tree / lab.workspace.prefix).glob(name):
+            if not place.is_dir():
+                place.unlink()
 
 
 def _link_shared(lab: Lab, tree: Path) -> None:

@@ -188,6 +188,9 @@ def _collect(lab: Lab, experiment: Experiment, run: Run) -> bool:
         where=digest.get("where"),
         values=result.get("values") or {},
         facts=facts,
+        level=result.get("level") or "",
+        sandbox=str((result.get("sandbox") or {}).get("kind") or ""),
+        own=result.get("own_metric"),
         **fields,
     )
     return True

@@ -65,6 +65,10 @@ class Settings:
     throughput: float | None = None  # how much less work a repeat may do than its siblings; None: measured
     confirm_env: tuple[tuple[str, str], ...] = ()  # what makes the program score a split the loop never sees
     confirm_metric: str | None = None  # and the metric it then prints
+    evaluate: str | None = None  # the command that works out the metric from what a run exported
+    evaluate_level: str = "L1"  # L2: it says that it shuts the model's code in
+    evaluate_hidden: str | None = None  # a command that prints the files a training may not read
+    evaluate_hide: tuple[str, ...] = ()  # such files of the project
     sandbox: str = "auto"  # auto: the best there is; required: no run without one; off
     sandbox_write: tuple[str, ...] = ()  # folders a run may write beside its own and the usual caches
     sandbox_read: tuple[str, ...] = ()  # files it may read although they look like keys
@@ -107,6 +111,7 @@ class Settings:
             "protect": list(self.protect),
             "seed_env": self.seed_env,
             "seed_arg": self.seed_arg,
+            **({"evaluate": [self.evaluate, *self.evaluate_hide]} if self.evaluate else {}),
         }
 
     def argv(self) -> tuple[dict[str, str], list[str]]:
@@ -418,6 +423,10 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "decision.throughput": ("throughput", _share),
     "confirm.env": ("confirm_env", _environment),
     "confirm.metric": ("confirm_metric", _held_out),
+    "evaluate.command": ("evaluate", _command),
+    "evaluate.level": ("evaluate_level", _one_of("L1", "L2")),
+    "evaluate.hidden": ("evaluate_hidden", _command),
+    "evaluate.hide": ("evaluate_hide", _paths),
     "sandbox.mode": ("sandbox", _one_of("auto", "required", "off")),
     "sandbox.write": ("sandbox_write", _anywhere),
     "sandbox.read": ("sandbox_read", _anywhere),
@@ -434,7 +443,8 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "notify.hours": ("digest_hours", _hours),
     "push": ("push", _remote),
 }
-SHORT = {"sandbox": "sandbox.mode"}  # `sandbox: off` for `sandbox: {mode: off}`
+# `sandbox: off` for `sandbox: {mode: off}`
+SHORT = {"sandbox": "sandbox.mode", "evaluate": "evaluate.command"}
 SECTIONS = {key.split(".")[0] for key in TABLE if "." in key}
 REQUIRED = ("command", "metric.name", "metric.goal", "edit")
 
@@ -556,6 +566,7 @@ def render(settings: Settings) -> str:
             "min_effect: the smallest gain that counts; mode: fast, balanced, strict or seed-table",
         ),
         *_confirm_line(settings, flow),
+        *_evaluate_line(settings, flow),
         *_sandbox_lines(settings, flow),
         (f"runner: {{kind: {settings.runner}, slots: auto}}", ""),
         (f"mode: {settings.mode}", ""),
@@ -572,6 +583,17 @@ def _confirm_line(settings: Settings, flow: Callable[[object], str]) -> list[tup
     if settings.confirm_metric:
         values["metric"] = settings.confirm_metric
     return [(f"confirm: {flow(values)}", "the held-out split, which only `confirm` scores")]
+
+
+def _evaluate_line(settings: Settings, flow: Callable[[object], str]) -> list[tuple[str, str]]:
+    if not settings.evaluate:
+        return []
+    values: dict[str, object] = {"command": settings.evaluate, "level": settings.evaluate_level}
+    if settings.evaluate_hidden:
+        values["hidden"] = settings.evaluate_hidden
+    if settings.evaluate_hide:
+        values["hide"] = list(settings.evaluate_hide)
+    return [(f"evaluate: {flow(values)}", "scores what a run exported, in a process of its own")]
 
 
 def _sandbox_lines(settings: Settings, flow: Callable[[object], str]) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Spec:
     gap_seconds: float = 15.0
     free_disk_floor_mb: float = 500.0
     sandbox: dict[str, object] | None = None  # a sandbox.policy.Policy; None: a run of a test, without one
+    evaluation: dict[str, Any] | None = None  # a sealed.Sealed; None: the training's own number counts
     variables: list[str] = field(default_factory=list)  # that the training sees beside the usual ones
 
     @property

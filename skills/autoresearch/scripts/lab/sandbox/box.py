@@ -72,11 +72,14 @@ def _landlock(policy: Policy) -> Box | None:
         """In the child: the network first, while /proc may be written, then what cannot be taken back."""
         from lab.sandbox import kernel
 
-        network = "open" if policy.network else "own" if kernel.own_network() else "none"
+        if policy.network:
+            network = "open"
+        else:
+            network = "own" if not policy.alone and kernel.own_network() else "none"
         kernel.drop_capabilities()
         kernel.limit(policy.file_bytes)
         rules.enter()
-        if not kernel.only_families(network != "none") and network == "none":
+        if not kernel.filter_calls(network != "none", policy.alone) and network == "none":
             network = "no TCP" if abi >= 4 else "open"
         os.write(report[1], json.dumps({"network": network}).encode())
 
@@ -96,7 +99,7 @@ def _rules(policy: Policy, abi: int) -> landlock.Ruleset | None:
     for root in real(policy.write):
         for path in around(root, [hole for hole in locked if hole != root]):
             rules.allow(path, landlock.READ | landlock.WRITE)
-    for path in devices():
+    for path in devices(policy.alone):
         rules.allow(path, landlock.READ | landlock.WRITE)
     return rules
 

@@ -16,11 +16,15 @@ import socket
 import struct
 from pathlib import Path
 
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC = 0x10000000, 0x40000000, 0x08000000
 PR_SET_SECCOMP, PR_CAPBSET_DROP = 22, 24
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 # Numbers of the machine in an audit record, of socket(2), and of io_uring_setup(2), which opens sockets too.
-MACHINES = {"x86_64": (0xC000003E, 41, 425), "aarch64": (0xC00000B7, 198, 425)}
+# and of shmget, semget, msgget and mq_open.
+MACHINES = {
+    "x86_64": (0xC000003E, 41, 425, (29, 64, 68, 240)),
+    "aarch64": (0xC00000B7, 198, 425, (194, 190, 186, 180)),
+}
 LOCAL_FAMILIES = (socket.AF_UNIX, 16)  # 16: netlink, by which a program lists its own interfaces
 INTERNET_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 # What root keeps: what concerns files it may write anyway. No devices, mounts, clocks or modules.
@@ -32,8 +36,8 @@ def own_network() -> bool:
     """Move into a network of one's own with nothing in it but the loopback; False where that is forbidden."""
     library = ctypes.CDLL(None, use_errno=True)
     user, group = os.geteuid(), os.getegid()
-    if library.unshare(CLONE_NEWNET):
-        if library.unshare(CLONE_NEWUSER | CLONE_NEWNET):
+    if library.unshare(CLONE_NEWNET | CLONE_NEWIPC):
+        if library.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC):
             return False
         _stay(user, group)
     try:
@@ -61,9 +65,10 @@ def _loopback_up() -> None:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags))
 
 
-def only_families(internet: bool) -> bool:
-    """Let socket(2) open local sockets alone, or the internet's too, by a seccomp filter; False without one.
+def filter_calls(internet: bool, alone: bool) -> bool:
+    """Let socket(2) open local sockets only, or the internet's too, by a seccomp filter; False without one.
 
+    `alone`: no memory, queue or semaphore that other processes find by a key either.
     no_new_privs must be set. A call in another machine's numbering is denied whole. Also with the internet
     the filter is wanted: a virtual machine's host is reached by a family of its own.
     """
@@ -71,7 +76,8 @@ def only_families(internet: bool) -> bool:
     known = MACHINES.get(platform.machine())
     if known is None:
         return False
-    machine, socket_call, ring_call = known
+    machine, socket_call, ring_call, shared_calls = known
+    missing = (ring_call, *(shared_calls if alone else ()))
     deny, absent, allow = 0x50000 | errno.EACCES, 0x50000 | errno.ENOSYS, 0x7FFF0000
     program = [
         (0x20, 0, 0, 4),  # load the machine
@@ -80,8 +86,7 @@ def only_families(internet: bool) -> bool:
         (0x20, 0, 0, 0),  # load the number of the call
         (0x35, 0, 1, 0x40000000),  # x32 has numbers of its own
         (0x06, 0, 0, deny),
-        (0x15, 0, 1, ring_call),
-        (0x06, 0, 0, absent),
+        *(line for call in missing for line in ((0x15, 0, 1, call), (0x06, 0, 0, absent))),
         (0x15, 0, len(families) + 2, socket_call),
         (0x20, 0, 0, 16),  # load the first argument: the family
         *((0x15, len(families) - index, 0, family) for index, family in enumerate(families)),

@@ -46,6 +46,7 @@ class Policy:
     hidden: tuple[str, ...] = ()  # may be neither read nor written
     locked: tuple[str, ...] = ()  # may not be written, also where a writable folder holds them
     network: bool = False
+    alone: bool = False  # no memory shared with other processes, no socket but its own
     mode: str = "auto"  # auto: the best there is; required: a run that has none does not start; off
     file_bytes: int = FILE_BYTES
     disk_bytes: int = DISK_BYTES
@@ -82,13 +83,15 @@ def caches(environment: Mapping[str, str]) -> list[str]:
     return [str(path) for path in found if path.is_absolute() and path not in above]
 
 
-def devices() -> Iterator[str]:
+def devices(alone: bool = False) -> Iterator[str]:
     """The devices a training may use."""
     try:
         names = os.listdir("/dev")  # noqa: PTH208 - names alone
     except OSError:
         return
     for name in names:
+        if alone and name == "shm":
+            continue
         if name in DEVICES or name.startswith(DEVICE_NAMES):
             yield f"/dev/{name}"
 
