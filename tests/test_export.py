@@ -22,7 +22,14 @@ from world import Project, a_project
 from lab.export.formats import _cell
 from lab.export.tfevents import _crc, event_file
 
-READERS = ("tensorboard==2.21.0", "mlflow==3.17.2")
+# What an MLflow server needs of the whole package's 850 MB; no job of its own is run.
+READERS = ("tensorboard==2.21.0", "mlflow-skinny==3.17.2", "flask==3.1.3", "flask-cors==6.0.5",
+           "sqlalchemy==2.1.9", "alembic==1.20.1", "aiohttp", "numpy", "pandas")  # fmt: skip
+QUIET = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
 HOSTILE = "=cmd|' /C calc'!A1 <script>alert(1)</script> ![x](http://evil.example/p.png)\x1b[31m"
 # The loss of a run that diverges leaves the range of 32 bits.
 TRAIN = """import json, os
@@ -169,7 +176,7 @@ def test_every_record_of_an_event_file_is_framed_with_its_length() -> None:
 
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the programs that read what is exported: about a minute and 900 MB."""
+    """An environment with the programs that read what is exported: half a minute and 350 MB."""
     folder = tmp_path_factory.mktemp("readers")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     command = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-input", *READERS]
@@ -208,7 +215,7 @@ def running(command: list[str], address: str, folder: Path) -> Iterator[None]:
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             command, stdout=log, stderr=log, cwd=folder, start_new_session=True,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            env={**os.environ, **QUIET},
         )  # fmt: skip
     try:
         end = time.monotonic() + 300

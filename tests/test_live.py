@@ -62,9 +62,25 @@ def test_each_fact_is_its_newest_by_itself() -> None:
 
 
 def test_a_log_is_a_curve_over_its_steps() -> None:
-    log = b"step 1 loss 3.0\nstep 2 loss 2.5\nnothing here\nstep 4 loss 2.0\nval loss of 9 things\n"
-    assert curve_of_log(log.replace(b"val loss of 9 things\n", b"")) == [(1, 3.0), (2, 2.5), (4, 2.0)]
+    log = (
+        "".join(f"step {n} loss {3 - n / 10}\nnothing here\n" for n in range(1, 9)) + "final val loss 2.15\n"
+    )
+    assert curve_of_log(log.encode()) == [(n, 3 - n / 10) for n in range(1, 9)]
+    assert [x for x, _ in curve_of_log(log.encode().rsplit(b"final")[0], 3)] == [1, 5, 8]
     assert curve_of_log(b"step 1 loss 3.0\n") == ()
+
+
+SLOW_LINES = (b"loss" + b" " * 2000 + b"x", b"loss " * 400, b"step" + b" " * 900 + b"=:" * 50,
+              b"1," * 900 + b"loss", b"eta" + b" " * 900 + b"loss :")  # fmt: skip
+
+
+@pytest.mark.parametrize("line", SLOW_LINES)
+def test_no_line_makes_the_reading_slow(line: bytes) -> None:
+    began = time.process_time()
+    curve_of_log((line + b"\n") * 500)
+    last_reading((line + b"\n") * 500)
+    # Without the bound on blanks the first takes 30 s of processor time; the others are as quick as any text.
+    assert time.process_time() - began < 5
 
 
 def test_a_counter_that_starts_again_is_not_taken_for_the_axis() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lab.report.page import Page
 
 DIFFS_AT_MOST = 400  # experiments; git gives them in one call
+LOG_LINES = 200  # of a log without a curve file: the picture has 48 points
 LESSONS = 7
 PAGE = "index.html"
 
@@ -188,5 +189,7 @@ def _stray(lab: Lab, commit: str) -> tuple[str, ...] | None:
 
 
 def _curves(lab: Lab, runs: Iterable[Run]) -> dict[str, Curve]:
-    found = {run.id: read_curve(lab.run_dir(run)) for run in runs}
+    # An incumbent's curve stands beside many others: each is read once.
+    unique = {run.id: run for run in runs}
+    found = {name: read_curve(lab.run_dir(run), LOG_LINES) for name, run in unique.items()}
     return {name: curve for name, curve in found.items() if curve}

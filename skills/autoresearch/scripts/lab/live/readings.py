@@ -20,29 +20,33 @@ Curve = Sequence[tuple[float, float]]
 CURVE_BYTES = 2_000_000  # of a curve file
 LOG_BYTES = 4_000_000  # of a log, for its curve
 TAIL_BYTES = 20_000  # of a log, for the present
+LINE = 1000  # characters of a line that are read
 LEAST = 2  # points that make a curve
+MOSTLY = 0.8  # of the lines with a loss: with so many steps they are the axis
 AXES = ("step", "tokens", "progress", "seconds", "epoch", "x")
 LOSSES = ("smooth_loss", "loss", "train_loss", "val_loss", "y")
 COUNTERS = ("step", "steps", "iteration", "iter", "it", "batch", "pass", "round", "epoch")
 
+GAP = r"[ \t]{0,8}"  # bounded: two gaps side by side cost the square of their length
 NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 COUNT = re.compile(
-    rf"(?<![\w./])({'|'.join(COUNTERS)})['\"]?[ \t]*[:=#]?[ \t]*({NUMBER})"
-    r"(?:[ \t]*/[ \t]*(\d[\d,]*))?(?![\w.])",
+    rf"(?<![\w./])({'|'.join(COUNTERS)})['\"]?{GAP}[:=#]?{GAP}({NUMBER})"
+    rf"(?:{GAP}/{GAP}(\d[\d,]*))?(?![\w.])",
     re.IGNORECASE,
 )
 LOSS = re.compile(
-    rf"(?<![\w.])(?:train(?:ing)?[_/ ]|smooth_)?loss['\"]?[ \t]*[:=]?[ \t]*({NUMBER})(?![\w.])", re.I
+    rf"(?<![\w.])(?:train(?:ing)?[_/ ]|smooth_)?loss['\"]?{GAP}[:=]?{GAP}({NUMBER})(?![\w.])",
+    re.I,
 )
-UNIT = r"(tok|token|tokens|samples?|images?|examples?|rows?|it|steps?)[ \t]*/[ \t]*s(?:ec)?\b"
+UNIT = rf"(tok|token|tokens|samples?|images?|examples?|rows?|it|steps?){GAP}/{GAP}s(?:ec)?\b"
 RATES = (
-    re.compile(rf"({NUMBER})[ \t]*([kKM]?)[ \t]*{UNIT}"),
-    re.compile(rf"(?<!\w){UNIT}[ \t]*[:=]?[ \t]*({NUMBER})([kKM]?)(?![\w.])"),
+    re.compile(rf"({NUMBER}){GAP}([kKM]?){GAP}{UNIT}"),
+    re.compile(rf"(?<!\w){UNIT}{GAP}[:=]?{GAP}({NUMBER})([kKM]?)(?![\w.])"),
 )
-SHARE = re.compile(r"(?:^|[(|\[]|progress:?)[ \t]*(\d{1,3}(?:\.\d+)?)[ \t]*%", re.I)
+SHARE = re.compile(rf"(?:^|[(|\[]|progress:?){GAP}(\d{{1,3}}(?:\.\d+)?){GAP}%", re.I)
 LEFT = re.compile(
-    r"(?<!\w)(?:remaining|eta|left)['\"]?[ \t]*[:=]?[ \t]*"
-    r"(?:(\d+(?:\.\d+)?)[ \t]*(s|m|min|h)?(?![\w:.])|(?:(\d+):)?(\d{1,2}):(\d{2})(?!\d))",
+    rf"(?<!\w)(?:remaining|eta|left)['\"]?{GAP}[:=]?{GAP}"
+    rf"(?:(\d+(?:\.\d+)?){GAP}(s|m|min|h)?(?![\w:.])|(?:(\d+):)?(\d{{1,2}}):(\d{{2}})(?!\d))",
     re.I,
 )
 SCALE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6}
@@ -69,7 +73,7 @@ def last_reading(log: bytes) -> Reading:
     """What the end of an output says, newest first for each fact by itself."""
     found: dict[str, object] = {}
     for line in reversed(lines_of(log[-TAIL_BYTES:])):
-        for name, value in _facts(line[:1000]).items():
+        for name, value in _facts(line[:LINE]).items():
             found.setdefault(name, value)
         if len(found) == 5:
             break
@@ -136,17 +140,24 @@ def _number(text: str) -> float:
 # -- curves --------------------------------------------------------------------------------------------
 
 
-def curve_of_log(log: bytes) -> Curve:
-    """The loss over the step, from an output; by the order of its lines where no counter rises with them."""
-    found = [(_count(line), loss) for line in lines_of(log[:LOG_BYTES])
-             if "loss" in line.lower() and (loss := _loss(line[:1000])) is not None]  # fmt: skip
-    steps = [count[0] for count, _ in found if count]
-    rising = len(steps) == len(found) and all(a <= b for a, b in zip(steps, steps[1:], strict=False))
-    points = [(count[0] if rising and count else float(i), loss) for i, (count, loss) in enumerate(found, 1)]
-    return sorted(dict(points).items()) if len(points) >= LEAST else ()
+def curve_of_log(log: bytes, most: int | None = None) -> Curve:
+    """The loss over the step, from an output; by the order of its lines where no counter rises with them.
+
+    `most` bounds the lines that are read, evenly from first to last: a page shows few points of a curve.
+    """
+    found = [line[:LINE] for line in lines_of(log[:LOG_BYTES]) if "loss" in line[:LINE].lower()]
+    if most is not None and len(found) > most:
+        found = [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)]
+    read = [(_count(line), loss) for line in found if (loss := _loss(line)) is not None]
+    stepped = [(count[0], loss) for count, loss in read if count]
+    steps = [step for step, _ in stepped]
+    # A last line about the whole run has no step; where many have none, or it starts again, it is no axis.
+    if len(stepped) < MOSTLY * len(read) or steps != sorted(steps):
+        stepped = [(float(i), loss) for i, (_, loss) in enumerate(read, 1)]
+    return sorted(dict(stepped).items()) if len(stepped) >= LEAST else ()
 
 
-def read_curve(folder: Path) -> Curve:
+def read_curve(folder: Path, most: int | None = None) -> Curve:
     """The loss curve a run left: curve.jsonl, curve.json, `curve` in metrics.json, else its log."""
     for name in ("curve.jsonl", "curve.json", "metrics.json"):
         path = folder / name
@@ -159,7 +170,7 @@ def read_curve(folder: Path) -> Curve:
         points = [point for row in rows for point in [_point(row)] if point]
         if len(points) >= LEAST:
             return sorted(dict(points).items())
-    return curve_of_log(read_end(folder / "run.log", LOG_BYTES, head=True))
+    return curve_of_log(read_end(folder / "run.log", LOG_BYTES, head=True), most)
 
 
 def read_end(path: Path, size: int, *, head: bool = False) -> bytes:
