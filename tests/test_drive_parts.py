@@ -26,7 +26,11 @@ from lab.driving.prompts import Task, cron_line, message
 from lab.driving.silence import LEAST_SECONDS, silent_after, silent_seconds
 from lab.driving.spending import READERS, Spending, account_of, read_spending
 from lab.errors import LabError
-from lab.model import Record
+from lab.model import Confirmation, Experiment, Record, State
+from lab.report.material import Beside, Material
+from lab.report.story import Story
+from lab.report.words import wake
+from lab.settings import Settings
 
 NOON = "2026-11-21T12:00:00+00:00"
 RULES = Rules(silent_after=600.0)
@@ -376,3 +380,59 @@ def test_a_cron_line_survives_percent_signs_and_spaces() -> None:
     line = cron_line(["python3", "a b.py", "--x", "50%"], "/tmp/log", "/usr/bin:/bin")
     assert line.startswith("*/10 * * * * PATH=/usr/bin:/bin python3 'a b.py' --x ")
     assert "50\\%" in line and "\n" not in line
+
+
+# -- what people see -------------------------------------------------------------------------------------
+
+
+def a_story(*agents: Record, keeps: int = 2, confirmed: bool = False, gave_up: str = "") -> Story:
+    """A campaign whose keeps were made by these sessions."""
+    state = State(tag="t1", started=at(-3600), base="0" * 40, agents=list(agents), gave_up=gave_up)
+    for number in range(keeps + 1):
+        state.experiments[f"e{number:03d}"] = Experiment(
+            id=f"e{number:03d}", commit=f"{number:040d}", tree="t", parent="0" * 40, hypothesis="h",
+            at=at(-60), verdict="keep", verdict_at=at(-30), metric=1.0 - number / 100, gain=0.01,
+            shrunken=0.01, p=0.99,
+        )  # fmt: skip
+    state.incumbent_id = f"e{keeps:03d}"
+    if confirmed:
+        result = {"n": 5, "gain": 0.02, "interval": [0.01, 0.03], "p_t": 0.001, "p_wilcoxon": 0.03}
+        state.confirmations["c1"] = Confirmation(
+            id="c1", experiment=state.incumbent_id, commit="1" * 40, base="e000", base_commit="0" * 40,
+            pairs=5, at=NOON, verdict="confirmed", result=dict(result), ended=NOON,
+        )  # fmt: skip
+    settings = Settings(command="python train.py", metric="val_bpb", goal="min", seed_env="SEED")
+    return Story(Material(state, settings, Beside(now=at(60))))
+
+
+def agent_card(story: Story) -> str:
+    return next((f"{card.value} | {card.note}" for card in story.cards if card.label == "agent"), "")
+
+
+PAID: Record = a_session(1, steps=2, cost_usd=3.0, tokens=2_000_000, seconds=60.0)
+
+
+@pytest.mark.parametrize(
+    ("story", "wanted"),
+    [
+        (a_story(), ""),
+        (a_story(OPEN), ""),
+        (a_story(a_session()), "1 session | its program does not say what they cost"),
+        (a_story(PAID), "$3.00 | 1 session · no confirmed gain yet · $1.50 a keep"),
+        (a_story(PAID, a_session(2)), "$3.00 | 1 of 2 sessions · no confirmed gain yet · $1.50 a keep"),
+        (a_story(PAID, confirmed=True), "$3.00 | 1 session · for a confirmed +0.020 · $1.50 a keep"),
+        (a_story(PAID, keeps=0), "$3.00 | 1 session · no confirmed gain yet"),
+        (a_story(a_session(tokens=4000)), "4 k tokens | 1 session · no confirmed gain yet · 2 k tokens a keep"),
+        (a_story(a_session(tokens=3_000_000), keeps=0), "3.0 M tokens | 1 session · no confirmed gain yet"),
+        (a_story(a_session(requests=3.0), keeps=0), "3 requests | 1 session · no confirmed gain yet"),
+    ],
+)  # fmt: skip
+def test_the_page_shows_what_the_sessions_cost_for_what_they_brought(story: Story, wanted: str) -> None:
+    assert agent_card(story) == wanted
+    lines = [line for line in wake(story) if line.startswith("agent:")]
+    assert lines == ([f"agent: {wanted.replace(' | ', ', ')}"] if wanted else [])
+
+
+def test_a_drive_that_gave_up_is_the_first_thing_that_needs_a_person() -> None:
+    story = a_story(PAID, gave_up="5 sessions in a row brought no experiment")
+    assert story.needs[0].reason.startswith("drive gave up: 5 sessions")

@@ -86,7 +86,8 @@ def cli(ctx: click.Context) -> None:
 def main() -> int:
     """Run the command line and return its exit code."""
     obj = Context()
-    obj.json = "--json" in sys.argv[1:]  # so that a usage error is JSON too
+    own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    obj.json = "--json" in own  # so that a usage error is JSON too; behind `--` stands another program's
     try:
         cli.main(args=sys.argv[1:], prog_name="autoresearch", obj=obj, standalone_mode=False)
         return errors.OK
