@@ -137,11 +137,11 @@ class Mail:
         return int(self._server.server_address[1])
 
 
-def until(true: Callable[[], object], what: str) -> None:
+def until(true: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for something another process does."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, f"not in {PATIENCE_SECONDS:g} s: {what}"
+        assert time.monotonic() < end, f"not in {seconds:g} s: {what}"
         time.sleep(0.02)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lab.campaign import Lab
 from lab.errors import LabError
 from lab.model import now
+from lab.notify.channels import channels, install_command, sender_python
 from lab.runners.environment import project_environment, resolve_argv
 from lab.settings import FILE_NAME
 
@@ -160,6 +161,20 @@ def _campaign(lab: Lab) -> Finding:
     return Finding("campaign", good, f"{state.tag}, branch {state.branch} at {(seen or 'nothing')[:7]}", fix)
 
 
+def _messages(lab: Lab) -> Finding:
+    """Whether every address of `notify:` can be used; only `notify test` knows whether a message arrives."""
+    found = channels(lab.settings.notify, os.environ, lab.root)
+    if not found:
+        return Finding("messages", None, "none are sent: `notify:` names no address")
+    for channel in found:
+        if channel.problem:
+            return Finding("messages", False, f"{channel.name}: {channel.problem}", "mend it, then `notify test`")
+    if sender_python() is None:
+        return Finding("messages", False, "apprise, which sends them, is not installed", install_command())
+    names = ", ".join(channel.name for channel in found)
+    return Finding("messages", True, f"{names}; `notify test` sends one to each")
+
+
 CHECKS: dict[str, Callable[[Lab], Finding]] = {
     "helper": _python,
     "git": _git,
@@ -173,4 +188,5 @@ CHECKS: dict[str, Callable[[Lab], Finding]] = {
     "kill": _processes,
     "device": _devices,
     "campaign": _campaign,
+    "messages": _messages,
 }

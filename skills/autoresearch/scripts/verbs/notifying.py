@@ -21,7 +21,7 @@ PATIENCE = 10  # of 19: a message can wait, a measured run cannot
 def notify() -> None:
     """Tell people what matters: finished, stopped, silent, crashing, disk low, a new best, a digest
 
-    Where to: `notify:` in autoresearch.yaml. docs/notifications.md and references/nights.md say how.
+    Where to: `notify:` in autoresearch.yaml. references/people.md says how.
     """
 
 
