@@ -63,7 +63,7 @@ def call(world: Project, seen: Seen, *args: str) -> tuple[float, bytes, int]:
 
 
 def value_of(number: int) -> float:
-    """What number sets LR to: one in ten is a keep, one in twenty crashes, the rest is worse, none twice the same."""
+    """What number sets LR to: one in ten is a keep, one in twenty crashes, none comes twice."""
     if number % 20 == 7:
         return -float(number)
     return 1.0 - number / 10_000 if number % 10 == 0 else 2.0 + number / 10_000

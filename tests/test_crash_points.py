@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from world import PREPARE, Project, a_project
 
+from lab import verify
+from lab.campaign import Lab
+
 pytestmark = pytest.mark.slow
 
 # Counts its own executions outside every folder of ours, and shows the loop a metric that depends on LR.
@@ -113,6 +116,8 @@ class Trial:
         assert not [p for p in (world.root / ".git").rglob("*.lock")], "a git lock is left"
         trees = {p.name for p in (world.root / ".autoresearch/worktrees").iterdir()}
         assert all(name.startswith(keeps[-1]["experiment"]) for name in trees), trees
+        found = verify.examine(Lab(world.root))
+        assert not found.misfits, [str(misfit) for misfit in found.misfits]
 
 
 def enumerate_points(template: Path, folder: Path, go: Callable[[Trial, dict[str, str]], None]) -> list[str]:

@@ -104,6 +104,8 @@ def everything(world: Project) -> dict[str, bytes]:
     listed = ["git", "-C", str(world.root), "cat-file", "--batch-all-objects", "--batch-check"]
     rows = subprocess.run(listed, capture_output=True, check=True, text=True).stdout.splitlines()
     theirs = set(world.git("rev-list", "--objects", "main", "--no-object-names").split())
+    refs = world.git("for-each-ref", "--format=%(refname)", "refs/autoresearch").split()
+    theirs |= {world.git("rev-parse", f"{ref}:train.py") for ref in refs}  # what the user put in stays in
     for name, kind, _ in (row.split() for row in rows):
         if name not in theirs:
             found[f"git {kind} {name}"] = world.git("cat-file", kind, name).encode("utf-8", "surrogateescape")
