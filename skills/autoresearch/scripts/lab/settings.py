@@ -423,10 +423,12 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "decision.throughput": ("throughput", _share),
     "confirm.env": ("confirm_env", _environment),
     "confirm.metric": ("confirm_metric", _held_out),
+    "evaluate": ("evaluate", _command),  # the short form of the next line
     "evaluate.command": ("evaluate", _command),
     "evaluate.level": ("evaluate_level", _one_of("L1", "L2")),
     "evaluate.hidden": ("evaluate_hidden", _command),
     "evaluate.hide": ("evaluate_hide", _paths),
+    "sandbox": ("sandbox", _one_of("auto", "required", "off")),
     "sandbox.mode": ("sandbox", _one_of("auto", "required", "off")),
     "sandbox.write": ("sandbox_write", _anywhere),
     "sandbox.read": ("sandbox_read", _anywhere),
@@ -443,8 +445,6 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "notify.hours": ("digest_hours", _hours),
     "push": ("push", _remote),
 }
-# `sandbox: off` for `sandbox: {mode: off}`
-SHORT = {"sandbox": "sandbox.mode", "evaluate": "evaluate.command"}
 SECTIONS = {key.split(".")[0] for key in TABLE if "." in key}
 REQUIRED = ("command", "metric.name", "metric.goal", "edit")
 

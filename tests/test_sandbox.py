@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import a_run, executed, result_of, tree_of
+from sandboxes import HARMFUL, HONEST, NOBODY, a_world, answers, supervised, without_sandbox
+from world import a_project
+
+from lab.runners.local import Local
+from lab.sandbox import landlock
+from lab.sandbox.denied import Denied
+from lab.sandbox.policy import Policy, around, caches, from_json, keys, temporary
+from lab.sandbox.variables import allowed, named
+
+ROOT = os.geteuid() == 0
+needs_landlock = pytest.mark.skipif(landlock.version() < 6, reason="this kernel has no Landlock 6")
+USERS = [None, pytest.param(NOBODY, marks=pytest.mark.skipif(not ROOT, reason="only root becomes another"))]
+
+
+# -- what is stopped -------------------------------------------------------------------------------------
+
+
+@needs_landlock
+@pytest.mark.parametrize("user", USERS, ids=["me", "nobody"])
+def test_every_harmful_action_is_stopped_and_every_honest_one_goes_through(user: int | None) -> None:
+    with a_world(user) as world:
+        result = supervised(world, user)
+        harmful, honest = answers(world)
+        assert len(harmful) == HARMFUL and [name for name, said in harmful.items() if said == "through"] == []
+        assert len(honest) == HONEST and [name for name, said in honest.items() if said != "through"] == []
+        assert world.victim.poll() is None and not world.received()
+        assert (world.run_dir / "kept.txt").read_text() == "x" and result["metric"] == 1.0
+        assert result["sandbox"] | {"abi": 0} == {
+            "kind": "landlock", "abi": 0, "signals": "own only", "hidden": 2, "network": "own",
+        }  # fmt: skip
+
+
+def test_without_a_sandbox_the_same_actions_go_through() -> None:
+    with a_world() as world:
+        without_sandbox(world)
+        result = supervised(world)
+        harmful, _ = answers(world)
+        assert sum(said == "through" for said in harmful.values()) >= HARMFUL - 1  # a file limit it has not
+        assert world.victim.wait(10) and world.received()
+        assert result["sandbox"] == {"kind": "off"}
+
+
+@needs_landlock
+def test_a_forged_result_is_not_ours(tmp_path: Path) -> None:
+    code = "import os; open(os.environ['AUTORESEARCH_RUN_DIR'] + '/run.json', 'w'); print('val_bpb: 1')"
+    result = executed(tmp_path, code, sandbox=Policy(write=()).as_json())
+    assert result["metric"] == 1.0 and result["run"] == "e001.1"
+
+
+@needs_landlock
+def test_temporary_files_go_with_the_run(tmp_path: Path) -> None:
+    code = "import tempfile; print(tempfile.mkdtemp()); print('val_bpb: 1')"
+    run_dir = a_run(tmp_path, code, sandbox=Policy(write=()).as_json())
+    Local().submit(run_dir, os.environ)
+    result_of(run_dir)
+    folder = Path((run_dir / "run.log").read_text().splitlines()[0]).parent
+    assert folder.name.startswith("autoresearch-") and not folder.exists()
+
+
+def test_the_folder_for_temporary_files_leaves_room_for_a_socket() -> None:
+    assert len(str(temporary("e001.1:" + "a" * 16))) < 60
+
+
+def test_a_run_that_asks_for_a_sandbox_does_not_start_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from lab import execution
+    from lab.sandbox import box
+
+    monkeypatch.setattr(box, "MEANS", {})
+    run_dir = a_run(tmp_path, "open('ran', 'w')", sandbox=Policy(write=(), mode="required").as_json())
+    row = execution.perform(run_dir)
+    assert row["outcome"] == "infra" and "sandbox: required" in str(row["detail"])
+    assert not (tree_of(run_dir) / "ran").exists()
+
+
+# -- what an honest project meets ------------------------------------------------------------------------
+
+
+@needs_landlock
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("open(os.path.expanduser('~/model.pt'), 'w')", "model.pt]}` in autoresearch.yaml opens it"),
+        ("open(os.path.expanduser('~/.ssh/id')).read()", "the sandbox hides"),
+        ("import urllib.request as r; r.urlopen('http://example.org', timeout=9)", "`network: true`"),
+        ("os.mkdir(os.path.expanduser('~/data'))", "data]}` in autoresearch.yaml opens it"),
+    ],
+)
+def test_a_crash_by_a_denied_access_names_the_setting(tmp_path: Path, code: str, says: str) -> None:
+    home = Path(os.environ["HOME"])
+    (home / ".ssh").mkdir()
+    (home / ".ssh" / "id").write_text("key")
+    policy = Policy(write=(), hidden=(str(home / ".ssh"),))
+    result = executed(tmp_path, f"import os\n{code}\n", sandbox=policy.as_json())
+    assert result["outcome"] == "error" and says in str(result["detail"])
+    assert says in str(dict(result["digest"])["text"])  # type: ignore[call-overload]
+
+
+@needs_landlock
+def test_a_campaign_runs_in_the_sandbox_and_says_so(tmp_path: Path) -> None:
+    world = a_project(tmp_path / "p")
+    world.begin()
+    run = world.ok("show", "e000")["runs"][0]
+    assert (run["sandbox"], run["level"]) == ("landlock", "L0")
+    assert "measured: L0" in world.run("wait", "e000").out
+
+
+@needs_landlock
+def test_what_the_settings_open_is_open(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    text = f"open({str(scratch / 'x')!r}, 'w').write('x')\nopen('.env').close()\nprint('val_loss:', 1.0)\n"
+    world = a_project(tmp_path / "p", {"train.py": text, ".gitignore": ".env\n"})
+    world.ok("init", "--tag", "t1", "--metric", "val_loss", "--goal", "min")
+    settings = world.read("autoresearch.yaml")
+    world.write(
+        "autoresearch.yaml",
+        f"{settings}sandbox: {{write: [{scratch}]}}\nshare: [.env]\n".replace("share: []", ""),
+    )
+    world.write(".env", "x")
+    assert world.ok("baseline", "--repeats", "1")["verdict"] == "crash"  # .env looks like keys
+    world.edit(f"[{scratch}]", f"[{scratch}], read: [.env]", "autoresearch.yaml")
+    assert world.ok("baseline", "--repeats", "1")["verdict"] == "keep"
+    assert (scratch / "x").read_text() == "x"
+
+
+def test_sandbox_off_is_one_word(tmp_path: Path) -> None:
+    world = a_project(tmp_path / "p")
+    world.ok("init", "--tag", "t1")
+    world.write("autoresearch.yaml", world.read("autoresearch.yaml") + "sandbox: off\n")
+    world.ok("baseline", "--repeats", "1")
+    assert world.ok("show", "e000")["runs"][0]["sandbox"] == "off"
+
+
+# -- the parts -------------------------------------------------------------------------------------------
+
+
+def test_a_hole_is_left_out_and_all_beside_it_is_in(tmp_path: Path) -> None:
+    for name in ("a/b/hole", "a/b/other", "a/c", "d"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "link").symlink_to("a")
+    root = str(tmp_path)
+    found = sorted(path.removeprefix(root) for path in around(root, [f"{root}/a/b/hole", "/elsewhere"]))
+    assert found == ["/a/b/other", "/a/c", "/d"]
+    assert list(around(root, [])) == [root] and list(around(root, [root])) == []
+
+
+def test_a_policy_survives_the_spec() -> None:
+    policy = Policy(write=("/a",), hidden=("/b",), network=True, mode="required")
+    assert from_json(json.loads(json.dumps(policy.as_json()))) == policy
+
+
+def test_keys_never_reach_a_training_and_what_the_project_names_does() -> None:
+    environment = dict.fromkeys(
+        (
+            "PATH",
+            "CUDA_VISIBLE_DEVICES",
+            "HF_HOME",
+            "HF_TOKEN",
+            "AWS_SECRET_ACCESS_KEY",
+            "DATA_DIR",
+            "OTHER",
+            "MY_KEY",
+        ),
+        "1",
+    )
+    more = named(["os.environ['DATA_DIR']; os.environ['MY_KEY']"], environment)
+    assert set(allowed(environment, more)) == {"PATH", "CUDA_VISIBLE_DEVICES", "HF_HOME", "DATA_DIR"}
+    assert "HF_TOKEN" in allowed(environment, ["HF_TOKEN"])  # when the settings say so
+
+
+def test_the_home_folder_itself_is_no_cache(tmp_path: Path) -> None:
+    environment = {
+        "HOME": str(tmp_path),
+        "HF_HOME": str(tmp_path),
+        "TORCH_HOME": "/",
+        "XDG_CACHE_HOME": "relative",
+    }
+    assert not {str(tmp_path), "/", "relative"} & set(caches(environment))
+
+
+def test_the_files_of_keys_are_known(tmp_path: Path) -> None:
+    (tmp_path / ".env.local").write_text("x")
+    found = keys({"HOME": "/home/me"}, tmp_path)
+    assert {"/home/me/.ssh", "/home/me/.netrc", str(tmp_path / ".env.local")} <= set(found)
+
+
+def test_a_log_without_a_denied_access_blames_no_sandbox() -> None:
+    denied = Denied(Policy(write=()), {"kind": "landlock"})
+    assert denied.reason(b"ValueError: loss is nan") == ""
+    assert (
+        Denied(Policy(write=()), {"kind": "none"}).reason(
+            b"PermissionError: [Errno 13] Permission denied: '/x'"
+        )
+        == ""
+    )
+
+
+@needs_landlock
+def test_the_model_of_an_evaluation_shares_nothing(tmp_path: Path) -> None:
+    """Through confine.py: no file to write, no memory, no socket, and not what is hidden."""
+    (tmp_path / "hidden").write_text("x")
+    code = (
+        "import ctypes, errno, socket, sys\n"
+        "for name, action in {'write': lambda: open('/dev/shm/x', 'w'), 'read': lambda: open(sys.argv[1]),\n"
+        "    'socket': lambda: socket.socket(socket.AF_INET)}.items():\n"
+        "    try:\n"
+        "        action(); print(name)\n"
+        "    except OSError: pass\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "print(libc.shmget(0, 10, 0o1600), ctypes.get_errno() == errno.ENOSYS)\n"
+    )
+    confine = Path(landlock.__file__).parents[1] / "confine.py"
+    hidden = str(tmp_path / "hidden")
+    command = [sys.executable, "-I", str(confine), "--hide", hidden, "--", sys.executable, "-c", code, hidden]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "-1 True\n"
