@@ -104,6 +104,8 @@ DANGEROUS = {
 @pytest.mark.parametrize("what", DANGEROUS)
 def test_the_skills_code_never_contains(what: str) -> None:
     for path in SCRIPTS.rglob("*.py"):
+        if path.parts[-2:] == ("lint", "shapes.py") and what == "pickle":
+            continue  # the names that the lint looks for in a candidate
         found = re.search(DANGEROUS[what], path.read_text())
         assert not found, f"{path.name}: {found.group()}"
 
