@@ -10,6 +10,8 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab import doctor
+from lab.campaign import Lab
 from lab.errors import LabError
 from lab.model import Record, State, freeze, replay, thaw
 from lab.notify import message, sender
@@ -420,6 +422,25 @@ def test_the_snapshot_keeps_what_was_told() -> None:
     attempt(state, "failed", 0)
     again = thaw(freeze(state))
     assert (again.notices, again.active_at) == (state.notices, state.active_at)
+
+
+def test_the_doctor_names_what_keeps_an_address_from_working(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seen(text: str) -> doctor.Finding:
+        read(tmp_path, text)
+        return doctor.CHECKS["messages"](Lab(tmp_path))
+
+    monkeypatch.setattr(doctor, "sender_python", lambda: None)
+    assert seen("").ok is None
+    missing = seen('notify: ["tgram://${TOKEN}/1"]')
+    assert missing.ok is False and "TOKEN is not set" in missing.text
+    monkeypatch.setenv("TOKEN", SECRET)
+    absent = seen('notify: ["tgram://${TOKEN}/1"]')
+    assert absent.ok is False and absent.fix.endswith(APPRISE)
+    monkeypatch.setattr(doctor, "sender_python", lambda: "python3")
+    good = seen('notify: ["tgram://${TOKEN}/1"]')
+    assert good.ok and SECRET not in repr(good)
 
 
 def test_the_version_of_apprise_stands_the_same_in_both_places() -> None:

@@ -141,3 +141,16 @@ def test_a_user_who_went_on_and_one_who_took_everything_get_what_is_left(world: 
     world.git("merge", "-q", "--no-edit", "autoresearch/t1")
     assert world.ok("finish", "--squash", "each")["review"] == []
     assert "nothing was kept that your branch does not have" in world.run("finish", "--squash").out
+
+
+@pytest.mark.parametrize("point", ["finish.tree#1", "git.update_ref.before#1", "git.update_ref.after#1"])
+def test_killed_at_its_branches_a_second_call_makes_them_whole(world: Project, point: str) -> None:
+    turn(world, "a", "0.0", "1.0")
+    turn(world, "c", "0.0", "1.0")
+    assert world.run("finish", "--squash", "each", env={"AUTORESEARCH_DIE_AT": point}).code == -9
+    made = world.ok("finish", "--squash", "each")["review"]
+    assert [review["experiments"] for review in made] == [["e001"], ["e002"]]
+    assert [r["event"] for r in world.records()].count("finished") == 1
+    assert world.git(
+        "for-each-ref", "--format=%(refname:short)", "refs/heads/autoresearch-review"
+    ).split() == [review["branch"] for review in made]

@@ -52,6 +52,7 @@ class Messenger:
         self._folder.mkdir(exist_ok=True)
         self._post = Post(self._folder, environ, limit)
         self._swept = False
+        self._read_at = time.monotonic()
         self._pushing: threading.Thread | None = None
         self._pushed: dict[str, str] = {}
 
@@ -76,8 +77,10 @@ class Messenger:
         try:
             lab.read()
             settings = lab.settings
-        except LabError:
-            return not lab.journal.path.exists()  # settings being edited: the next turn reads them again
+        except LabError:  # settings being edited, or a journal to be mended: the next turn reads them again
+            forsaken = time.monotonic() - self._read_at > FORSAKEN_SECONDS
+            return forsaken or not lab.journal.path.exists()
+        self._read_at = time.monotonic()
         found = channels(settings.notify, self.environ, self.root)
         if not found and settings.push is None:
             return not self._busy
@@ -85,8 +88,8 @@ class Messenger:
             self._note(lab, found)
             self._deliver(lab, found)
             self._push(lab)
-        except LabError:
-            return False  # the lock is held for long, or the disk is full: later
+        except (LabError, OSError):
+            return False  # the lock is held for long, the disk is full, no process can be started: later
         return not self._busy and self._over(lab.state, lab, found)
 
     # -- messages ------------------------------------------------------------------------------------
