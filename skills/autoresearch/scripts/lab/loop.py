@@ -76,6 +76,8 @@ def _submit_again(lab: Lab, experiment: Experiment, run: Run) -> bool:
         _end(lab, experiment, run, outcome="infra", detail=words)
         return True
     if not (folder / "spec.json").exists():
+        if folder.is_dir():
+            sweep(folder)  # of the process that was killed while it wrote the spec
         prepare(lab, experiment, run)
     submit(lab, run)
     return False
