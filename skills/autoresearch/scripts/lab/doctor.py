@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 from lab.campaign import Lab
 from lab.errors import LabError
+from lab.launch import policy_of
 from lab.model import now
 from lab.notify.channels import channels, install_command, sender_python
 from lab.runners.environment import project_environment, resolve_argv
+from lab.sandbox.box import tried
+from lab.sandbox.landlock import version
 from lab.settings import FILE_NAME
 
 DISK_FLOOR_GB = 2.0
@@ -145,6 +148,34 @@ def _processes(lab: Lab) -> Finding:
     return Finding("kill", None, "without Linux's subreaper a detached grandchild may outlive its run")
 
 
+def _sandbox(lab: Lab) -> Finding:
+    """What a run of this campaign would live in: put up around a child that tries to write beside it."""
+    environment = project_environment(os.environ, lab.root, os.environ.get("AUTORESEARCH_CALLER"))
+    mode, facts = lab.settings.sandbox, tried(policy_of(lab, environment))
+    if facts["kind"] == "off":
+        return Finding("sandbox", None, "off: a run may do what you may do", "take `sandbox: off` out")
+    if facts["kind"] == "none":
+        fix = "Linux 5.13 with Landlock has one; `sandbox: required` refuses runs without"
+        return Finding("sandbox", False if mode == "required" else None, "none on this system", fix)
+    words = f"{facts['kind']} {facts.get('abi', '')}".strip()
+    seen = f"network {facts['network']}, signals {facts['signals']}, keys hidden; tried: {facts['tried']}"
+    good = facts["tried"] == "a write outside was denied"
+    return Finding("sandbox", good, f"{words}, {seen}", "" if good else "`sandbox: off` does without it")
+
+
+def _evaluation(lab: Lab) -> Finding:
+    settings = lab.settings
+    if not settings.evaluate:
+        return Finding(
+            "evaluation", None, "L0: the number is the training's own output; `evaluate:` gives L1"
+        )
+    shut_in = settings.evaluate_level == "L1" or bool(version())
+    text = f"{settings.evaluate_level}: `{settings.evaluate}`"
+    return Finding(
+        "evaluation", True if shut_in else None, text if shut_in else f"{text}, but L1 without Landlock"
+    )
+
+
 def _devices(lab: Lab) -> Finding:
     if shutil.which("nvidia-smi"):
         return Finding("device", None, "nvidia-smi is there; runs use what your command chooses")
@@ -168,7 +199,9 @@ def _messages(lab: Lab) -> Finding:
         return Finding("messages", None, "none are sent: `notify:` names no address")
     for channel in found:
         if channel.problem:
-            return Finding("messages", False, f"{channel.name}: {channel.problem}", "mend it, then `notify test`")
+            return Finding(
+                "messages", False, f"{channel.name}: {channel.problem}", "mend it, then `notify test`"
+            )
     if sender_python() is None:
         return Finding("messages", False, "apprise, which sends them, is not installed", install_command())
     names = ", ".join(channel.name for channel in found)
@@ -186,6 +219,8 @@ CHECKS: dict[str, Callable[[Lab], Finding]] = {
     "command": _command,
     "disk": _disk,
     "kill": _processes,
+    "sandbox": _sandbox,
+    "evaluation": _evaluation,
     "device": _devices,
     "campaign": _campaign,
     "messages": _messages,

@@ -64,6 +64,24 @@ def _inside(m: Material) -> Check:
     return Check(True, "What was changed", f"the kept commits change nothing but {edit}")
 
 
+def _sealed(m: Material) -> Check:
+    """Where the numbers come from, and whether the trainings could have read what is scored."""
+    levels = sorted({run.level for run in m.runs if run.counts and run.level})
+    boxes = sorted({run.sandbox for run in m.runs if run.counts and run.sandbox})
+    if not levels:
+        return Check(None, "Where the numbers come from", "not written down by the release that ran them")
+    named = {
+        "L0": "L0: the trainings' own output",
+        "L1": "L1: a process of its own scored what they exported",
+        "L2": "L2: a process of its own scored what they exported, with the model's code shut in",
+    }
+    text = f"{'; '.join(named[level] for level in levels)}; sandbox of the runs: {', '.join(boxes) or 'none'}"
+    odd = [words for row in m.kept for run in row.e.runs if (words := guards.disagreement(run))]
+    if odd:
+        return Check(False, "Where the numbers come from", f"{text}; {'; '.join(odd[:3])}")
+    return Check(True if levels[0] != "L0" else None, "Where the numbers come from", text)
+
+
 def _lengths(m: Material) -> Check:
     times = [run.seconds for run in m.runs if run.counts and run.seconds]
     if len(times) < 3:
@@ -197,6 +215,7 @@ def _secrets(m: Material) -> Check:
 CHECKS: tuple[Callable[[Material], Check | None], ...] = (
     _read_by_the_tool,
     _protected,
+    _sealed,
     _inside,
     _same_ruler,
     _same_data,

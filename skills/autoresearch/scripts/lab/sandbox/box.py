@@ -10,9 +10,14 @@ import contextlib
 import json
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from lab.redact import one_line
 from lab.sandbox import landlock
 from lab.sandbox.policy import Policy, around, devices, real
 
@@ -56,6 +61,22 @@ def put_up(policy: Policy) -> Box:
     return Box(dict(NONE))
 
 
+def tried(policy: Policy) -> Facts:
+    """Put it up around a child that writes outside; the facts, and in `tried` what came of it."""
+    box = put_up(policy)
+    if box.enter is None and not box.prefix:
+        return box.facts
+    with tempfile.TemporaryDirectory(prefix="autoresearch-probe-") as folder:
+        code = "import sys; open(sys.argv[1], 'w')"
+        command = box.argv([sys.executable, "-I", "-S", "-c", code, f"{folder}/probe"])
+        said = subprocess.run(command, preexec_fn=box.enter, capture_output=True, check=False).stderr
+        written = Path(folder, "probe").exists()
+    denied = not written and b"PermissionError" in said
+    last = said.decode("utf-8", "replace").strip().splitlines()[-1:]
+    went = "a write outside went through" if written else f"it did not start: {one_line(''.join(last), 200)}"
+    return box.in_force() | {"tried": "a write outside was denied" if denied else went}
+
+
 # -- Landlock ------------------------------------------------------------------------------------------
 
 
@@ -72,10 +93,9 @@ def _landlock(policy: Policy) -> Box | None:
         """In the child: the network first, while /proc may be written, then what cannot be taken back."""
         from lab.sandbox import kernel
 
-        if policy.network:
-            network = "open"
-        else:
-            network = "own" if not policy.alone and kernel.own_network() else "none"
+        network = "open" if policy.network else "none"
+        if network == "none" and not policy.alone and kernel.own_network():
+            network = "own"
         kernel.drop_capabilities()
         kernel.limit(policy.file_bytes)
         rules.enter()
