@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from listeners import Mail, Web, deaf, until
 from world import ENTRY, Project, a_project
@@ -64,10 +65,10 @@ def crash(world: Project, count: int = 3) -> None:
         assert world.run("try", f"broken idea {number}").code == 0
 
 
-def process_list() -> list[str]:
+def process_list() -> dict[int, str]:
     """Every process with its whole command line."""
-    command = ["ps", "-eww", "-o", "pid,args"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = psutil.process_iter(["pid", "cmdline"])
+    return {process.info["pid"]: " ".join(process.info["cmdline"] or []) for process in found}
 
 
 def delivered(world: Project) -> list[tuple[str, str, str]]:
@@ -162,7 +163,7 @@ def test_no_secret_is_left_anywhere(world: Project, tmp_path: Path) -> None:
         world.ok("try", f"with api_key={CANARY} in its words")
         crash(world)
         until(lambda: web.got and mail.got and strict.got, "each server is spoken to")
-        assert CANARY not in "".join(process_list())
+        assert CANARY not in "".join(process_list().values())
         answers = "".join(
             world.run(*verb).out for verb in (("status",), ("notify", "test"), ("--json", "doctor"))
         )
@@ -232,8 +233,9 @@ def test_a_sender_that_is_killed_leaves_a_repeat_that_says_so(finished: Project)
         tell(finished, hang.url())
         with messenger(finished):
             until(lambda: hang.got, "the message is under way")
-            rows = [row for row in process_list() if "sender.py" in row and str(finished.root) in row]
-            os.kill(int(rows[0].split()[0]), signal.SIGKILL)
+            seen = process_list().items()
+            (pid,) = [pid for pid, row in seen if "sender.py" in row and str(finished.root) in row]
+            os.kill(pid, signal.SIGKILL)
             until(lambda: len(hang.got) == 2, "it is sent again")
         assert hang.got[1].words.startswith("(may be a repeat) autoresearch t1: finished")
         assert delivered(finished)[0] == ("finished", "json 1", "unknown")
@@ -246,6 +248,15 @@ def test_of_two_messengers_the_second_leaves_with_8(world: Project) -> None:
         until(lambda: not rested(world), "status has started one")
         second = world.run("--json", "notify", "run")
         assert second.code == 8 and "already tells people" in second.json["message"]
+
+
+def test_a_messenger_whose_campaign_was_removed_leaves(world: Project) -> None:
+    with Web() as web:
+        tell(world, web.url())
+        with messenger(world) as process:
+            until(lambda: not rested(world), "it lives")
+            (world.root / ".autoresearch").rename(world.root / "elsewhere")
+            assert process.wait(60) == 0
 
 
 def test_the_messenger_starts_again_with_the_next_verb_after_a_kill(world: Project) -> None:

@@ -83,9 +83,9 @@ def run(obj: Context) -> None:
 
     lab = Lab.find(obj.folder)
     os.nice(PATIENCE)
-    with only_one(lab.home / "notify"):
-        Messenger(lab.root, os.environ).run()
-    obj.say(["the campaign has ended, everything is told"], {"campaign": lab.read().tag})
+    with only_one(lab.home / "notify") as still:
+        Messenger(lab.root, os.environ).run(still)
+    obj.say(["nothing is left to tell"], {"campaign": lab.read().tag})
 
 
 def _lab(obj: Context) -> Lab:

@@ -93,7 +93,7 @@ def install_command() -> str:
     folder = shlex.quote(str(_private()))
     if shutil.which("uv"):
         return f"uv venv {folder} && uv pip install --python {folder}/bin/python {APPRISE}"
-    return f"{sys.executable} -m venv {folder} && {folder}/bin/python -m pip install {APPRISE}"
+    return f"{shlex.quote(sys.executable)} -m venv {folder} && {folder}/bin/python -m pip install {APPRISE}"
 
 
 def _private() -> Path:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,8 +61,11 @@ def _start(root: Path, log: Path) -> None:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Be the messenger of this campaign, or leave with exit code 8."""
+def only_one(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Be the messenger of this campaign, or leave with exit code 8; gives a check that one still is.
+
+    Where the folder was removed and made anew, another messenger may hold the lock that lies there now.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "messenger.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -76,6 +79,15 @@ def only_one(folder: Path) -> Iterator[None]:
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
+        yield lambda: _same(folder / "messenger.lock", descriptor)
     finally:
         os.close(descriptor)
+
+
+def _same(path: Path, descriptor: int) -> bool:
+    mine = os.fstat(descriptor)
+    try:
+        there = path.stat()
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)

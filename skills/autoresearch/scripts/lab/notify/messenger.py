@@ -56,9 +56,9 @@ class Messenger:
         self._pushing: threading.Thread | None = None
         self._pushed: dict[str, str] = {}
 
-    def run(self) -> None:
-        """Go on until there is nothing more to tell."""
-        while True:
+    def run(self, still: Callable[[], bool]) -> None:
+        """Go on until there is nothing more to tell, or `still` says that the campaign's folder is gone."""
+        while still():
             present, began = self._signs(), time.monotonic()
             if self.turn():
                 return
@@ -74,12 +74,13 @@ class Messenger:
     def turn(self) -> bool:
         """Note what is due, send what is open, take in what was sent; True when the work is over."""
         lab = Lab(self.root)
+        if not lab.journal.path.exists():
+            return True
         try:
             lab.read()
             settings = lab.settings
         except LabError:  # settings being edited, or a journal to be mended: the next turn reads them again
-            forsaken = time.monotonic() - self._read_at > FORSAKEN_SECONDS
-            return forsaken or not lab.journal.path.exists()
+            return time.monotonic() - self._read_at > FORSAKEN_SECONDS
         self._read_at = time.monotonic()
         found = channels(settings.notify, self.environ, self.root)
         if not found and settings.push is None:
