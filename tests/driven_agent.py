@@ -47,6 +47,9 @@ def main() -> int:
     folder, message = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else sys.stdin.read()
     with (folder / "told").open("a") as file:
         file.write(json.dumps({"message": message, "cwd": str(Path.cwd()), "pid": os.getpid()}) + "\n")
+    if "Start no new experiment" in message:
+        close()
+        return 0
     moods = (folder / "moods").read_text().split("\n")
     (folder / "moods").write_text("\n".join(moods[1:]))
     word, _, count = (moods[0] or "work 1000").partition(" ")

@@ -20,6 +20,7 @@ from lab.driving.agents import (
     unguarded,
     with_message,
 )
+from lab.driving.driver import GAP_SECONDS, TROUBLE_ALLOWED_SECONDS, Awake, Patience
 from lab.driving.limits import LONGEST, SIGNS, limit_in
 from lab.driving.planning import Plan, Present, Rules, plan
 from lab.driving.prompts import Task, cron_line, message
@@ -422,7 +423,7 @@ PAID: Record = a_session(1, steps=2, cost_usd=3.0, tokens=2_000_000, seconds=60.
         (a_story(PAID, a_session(2)), "$3.00 | 1 of 2 sessions · no confirmed gain yet · $1.50 a keep"),
         (a_story(PAID, confirmed=True), "$3.00 | 1 session · for a confirmed +0.020 · $1.50 a keep"),
         (a_story(PAID, keeps=0), "$3.00 | 1 session · no confirmed gain yet"),
-        (a_story(a_session(tokens=4000)), "4 k tokens | 1 session · no confirmed gain yet · 2 k tokens a keep"),
+        (a_story(a_session(tokens=4000), keeps=0), "4 k tokens | 1 session · no confirmed gain yet"),
         (a_story(a_session(tokens=3_000_000), keeps=0), "3.0 M tokens | 1 session · no confirmed gain yet"),
         (a_story(a_session(requests=3.0), keeps=0), "3 requests | 1 session · no confirmed gain yet"),
     ],
@@ -436,3 +437,36 @@ def test_the_page_shows_what_the_sessions_cost_for_what_they_brought(story: Stor
 def test_a_drive_that_gave_up_is_the_first_thing_that_needs_a_person() -> None:
     story = a_story(PAID, gave_up="5 sessions in a row brought no experiment")
     assert story.needs[0].reason.startswith("drive gave up: 5 sessions")
+
+
+# -- the driver's own patience ---------------------------------------------------------------------------
+
+
+def test_trouble_that_passes_ends_no_night_and_trouble_that_stays_does() -> None:
+    said: list[str] = []
+    patience = Patience(said.append)
+    patience.pause = 0.01
+    for _ in range(2):
+        with patience:
+            raise LabError("cannot write the journal: no space left", "free some disk space")
+    assert ["0.01 s" in said[0], "0.02 s" in said[1]] == [True, True]
+    with patience:
+        pass
+    assert patience.since == 0.0
+    with patience:
+        patience.pause = 0.01
+        raise LabError("again", "the same")
+    patience.since -= TROUBLE_ALLOWED_SECONDS
+    with pytest.raises(LabError), patience:
+        raise LabError("again", "the same")
+    with pytest.raises(ZeroDivisionError), Patience(said.append):  # a bug is no trouble
+        raise ZeroDivisionError
+
+
+def test_a_machine_that_slept_makes_no_agent_silent() -> None:
+    awake = Awake()
+    awake.began = NOON
+    assert awake.since() == NOON
+    awake.wall -= GAP_SECONDS + 1
+    later = awake.since()
+    assert later != NOON and awake.since() == later
