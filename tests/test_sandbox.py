@@ -227,3 +227,36 @@ def test_the_model_of_an_evaluation_shares_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-I", str(confine), "--hide", hidden, "--", sys.executable, "-c", code, hidden]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "-1 True\n"
+
+
+# -- limits ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_with_too_many_processes_is_ended(tmp_path: Path) -> None:
+    code = "import os, time\nfor _ in range(12):\n    if not os.fork():\n        break\ntime.sleep(60)\n"
+    result = executed(tmp_path, code, sandbox=Policy(write=(), processes=5).as_json())
+    assert (result["outcome"], result["detail"]) == ("limit", "more than 5 processes at once")
+
+
+def test_a_run_that_fills_the_disk_is_ended(tmp_path: Path) -> None:
+    code = "import time\nopen('big', 'wb').write(b'x' * 3_000_000)\ntime.sleep(60)\n"
+    result = executed(tmp_path, code, sandbox=Policy(write=(), disk_bytes=2**20).as_json())
+    assert result["outcome"] == "limit" and "disk_gb" in str(result["detail"])
+    assert result["metric"] is None
+
+
+@needs_landlock
+def test_a_file_over_the_limit_is_named(tmp_path: Path) -> None:
+    code = "import signal\nopen('big', 'wb').write(b'x' * 3_000_000)\n"
+    result = executed(tmp_path, code, sandbox=Policy(write=(), file_bytes=2**20).as_json())
+    assert result["outcome"] == "error" and "disk_gb" in str(result["detail"])
+
+
+def test_a_lost_run_leaves_no_temporary_folder(tmp_path: Path) -> None:
+    run_dir = a_run(tmp_path, sandbox=Policy(write=()).as_json())
+    spec = json.loads((run_dir / "spec.json").read_text())
+    folder = temporary(f"{spec['run']}:{spec['nonce']}")
+    folder.mkdir()
+    (run_dir / "claim").write_text(json.dumps({"pid": 1, "boot_id": "another"}))
+    Local().reap(run_dir)
+    assert not folder.exists()

@@ -1,7 +1,8 @@
 """Shuts one more process in, for an evaluation: `python -I confine.py --hide PATH... -- COMMAND...`.
 
-An evaluation that runs a candidate's code in a process of its own starts it through this: no network, nothing to
-write, no memory shared with others, and none of the hidden files. Exit status 97: there is no such sandbox here.
+An evaluation that runs a candidate's code in a process of its own starts it through this: no network,
+nothing to write, no memory shared with others, and none of the hidden files. Exit status 97: there is no
+such sandbox here.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ TIME_BUDGET = re.compile(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", re.MULTILINE)
 SHARED = ("data", "datasets")
 # A target that scores a second split only when told to; prepare.py of this repository is one.
 HELDOUT_SWITCH = "AUTORESEARCH_HELDOUT"
-# A target that leaves the score to another process when told to, and says which files to hide; prepare.py too.
+# A target that leaves the score to another process when told to, and says which files to hide.
 SEALED_SWITCH, SCORING, HIDING = "AUTORESEARCH_SEALED", "--score", "--hidden"
 HELDOUT_METRIC = re.compile(r"""["'](heldout_[A-Za-z0-9_]+)["':]""")
 

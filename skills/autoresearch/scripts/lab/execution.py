@@ -155,7 +155,7 @@ def training_environment(run_dir: Path, spec: Spec, own: Mapping[str, str]) -> d
 
 
 def _narrowed(environment: dict[str, str], spec: Spec) -> dict[str, str]:
-    """Only what a training needs, with temporary files in its own folder; compiled kernels outlive the run."""
+    """Only what a training needs, temporary files in its own folder; compiled kernels outlive the run."""
     narrow = allowed(environment, spec.variables) | {"TMPDIR": str(temporary(spec.cookie))}
     home = narrow.get("HOME", "")
     if home.startswith("/") and Path(home).is_dir():

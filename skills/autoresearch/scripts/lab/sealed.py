@@ -1,4 +1,4 @@
-"""Sealed evaluation: after the training, the baseline's own files work out the number, in a process of their own.
+"""Sealed evaluation: after the training, the baseline's own files work out the number, in another process.
 
 L0: the number comes from the training's output. L1: from `evaluate:`, which loads what the training exported.
 L2: the same, and the model's code runs in a further process that is shut in, which the evaluation has to do
@@ -104,7 +104,7 @@ class Evaluated:
 def evaluate(
     run_dir: Path, spec: Spec, sealed: Sealed, policy: Policy, hidden: bool, environment: dict[str, str]
 ) -> Evaluated:
-    """Run the evaluation under the same watch as the training; `hidden`: whether that was kept from the labels."""
+    """Run the evaluation under the same watch; `hidden`: whether the training was kept from the labels."""
     step("supervisor.evaluate.before")
     asked = sealed.level if hidden else "L1"
     box = put_up(policy)

@@ -87,7 +87,7 @@ def verdict_lines(state: State, e: Experiment, metric: str) -> list[str]:
 
 
 def how_measured(e: Experiment) -> str:
-    """The weakest level among an experiment's runs, and the sandboxes they had; "" where nobody wrote it down."""
+    """The weakest level among an experiment's runs, and their sandboxes; "" where nobody wrote it down."""
     runs = [run for run in e.good_runs or e.runs[-1:] if run.level]
     if not runs:
         return ""

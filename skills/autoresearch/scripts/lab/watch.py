@@ -24,13 +24,16 @@ from lab.atomic import write_atomic
 from lab.metrics import Scanner
 from lab.result import Ending
 from lab.runlog import RunLog
+from lab.sandbox import limits
 from lab.sandbox.box import Box
+from lab.sandbox.policy import from_json, temporary
 from lab.spec import Spec
 from lab.steps import step
 
 TURN_SECONDS = 0.05
 SAMPLE_SECONDS = 0.5  # of the tree's memory
 HEARTBEAT_SECONDS = 2.0
+SIZE_SECONDS = 5.0  # between two looks at what the run has written
 LEFTOVER_GRACE_SECONDS = 3.0  # for what a training process leaves running when it ends by itself
 GIVE_UP_SECONDS = 30.0  # after the first KILL: what lives on hangs in the kernel
 READ_BYTES, READS_A_TURN = 65_536, 16
@@ -91,7 +94,8 @@ class Watch:
         self.sandbox: dict[str, object] = {}  # what the training lives in
         self.output = -1  # the reading end of the training's stdout and stderr
         self._more = False  # whether the last turn left output behind
-        self._next_sample = self._next_heartbeat = 0.0
+        self._next_sample = self._next_heartbeat = self._next_size = 0.0
+        self.policy = from_json(spec.sandbox)
 
     def run(self, environment: dict[str, str]) -> Ending:
         """Start the training and see it to its end. Raises OSError when it cannot be started."""
@@ -172,7 +176,7 @@ class Watch:
         self.selector.register(self.output, selectors.EVENT_READ)
 
     def _become(self, parent: int) -> None:
-        """In the child: enter the sandbox; only then, since a change of rights would undo it, the tie to us."""
+        """In the child: enter the sandbox; then the tie to us, which a change of rights would undo."""
         if self.box.enter:
             self.box.enter()
         processes.die_with(parent)
@@ -286,11 +290,20 @@ class Watch:
             self.known = {process.key for process in alive}
             self.rss_mb = sum(process.rss_mb for process in alive)
             self.peak_rss_mb = max(self.peak_rss_mb, self.rss_mb)
+            self._stop_over(limits.too_many(self.policy, len(alive)))
             cost = time.monotonic() - now
             self._next_sample = now + max(SAMPLE_SECONDS, 50 * cost)  # at most 2 % of a core
+        if now >= self._next_size:
+            folders = [self.spec.tree, self.run_dir, temporary(self.spec.cookie)]
+            self._stop_over(limits.too_large(self.policy, folders))
+            self._next_size = now + max(SIZE_SECONDS, 50 * (time.monotonic() - now))
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + HEARTBEAT_SECONDS
             self._heartbeat(now)
+
+    def _stop_over(self, limit: str) -> None:
+        if limit:
+            self.stop("limit", limit)
 
     def _heartbeat(self, now: float) -> None:
         beat = {

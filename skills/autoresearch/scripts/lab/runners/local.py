@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from lab import processes
 from lab.runners.base import State
+from lab.sandbox.policy import temporary
 from lab.steps import step
 
 SUPERVISOR = Path(__file__).resolve().parents[1] / "supervisor.py"
@@ -101,6 +103,9 @@ class Local:
             killed |= {process.key for process in alive if processes.send(process, signal.SIGKILL)}
             calm = 0 if alive else calm + 1
             time.sleep(0.01)
+        shutil.rmtree(temporary(cookie), ignore_errors=True)
+        if isinstance(spec.get("evaluation"), dict):
+            shutil.rmtree(str(spec["evaluation"]["tree"]), ignore_errors=True)  # type: ignore[index]
         return len(killed)
 
     def heartbeat(self, run_dir: Path) -> dict[str, object] | None:

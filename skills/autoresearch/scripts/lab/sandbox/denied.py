@@ -12,7 +12,8 @@ DENIED = re.compile(r"Permission denied|Operation not permitted|Read-only file s
 PATH = re.compile(r"""["'\u2018]?((?:/[\w.@+=,%~ -]+)+)["'\u2019]?""")
 OFFLINE = re.compile(
     r"Network is unreachable|Temporary failure in name resolution|Name or service not known"
-    r"|getaddrinfo failed|Failed to resolve|nodename nor servname|Could not resolve host|No route to host|MaxRetryError"
+    r"|getaddrinfo failed|Failed to resolve|nodename nor servname|Could not resolve host"
+    r"|No route to host|MaxRetryError"
 )
 TOO_LARGE = re.compile(r"File too large|SIGXFSZ")
 LINES = 200
@@ -26,7 +27,7 @@ class Denied:
     facts: dict[str, object]
 
     def reason(self, tail: bytes) -> str:
-        """Say what the sandbox denied and how to open it, or "" where the log's end tells of nothing like it."""
+        """Say what the sandbox denied and how to open it, or "" where the log tells of nothing like it."""
         none = self.policy is None or self.facts.get("kind") in (None, "none", "off")
         return "" if self.policy is None or none else _reason(tail, self.policy)
 

@@ -10,24 +10,28 @@ from pathlib import Path
 
 # Keys and tokens under the home folder; a training has no use for them.
 SECRETS = (
-    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".netrc", ".git-credentials", ".pypirc", ".npmrc", ".pgpass",
-    ".docker/config.json", ".config/gh", ".config/gcloud", ".config/git/credentials", ".local/share/keyrings",
-    ".claude", ".claude.json", ".codex", ".cursor", ".copilot", ".bash_history", ".zsh_history",
+    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".netrc", ".git-credentials", ".pypirc", ".npmrc",
+    ".pgpass", ".docker/config.json", ".config/gh", ".config/gcloud", ".config/git/credentials",
+    ".local/share/keyrings", ".claude", ".claude.json", ".codex", ".cursor", ".copilot",
+    ".bash_history", ".zsh_history",
 )  # fmt: skip
 # Where libraries keep what the next run would otherwise compile or download again.
 CACHES = (
-    ".cache", ".triton", ".nv", ".keras", ".torch", ".config/matplotlib", ".matplotlib", ".jax_cache", ".numba_cache",
-    ".ipython", ".local/share/uv", ".local/share/jupyter", "Library/Caches", "nltk_data", "scikit_learn_data",
+    ".cache", ".triton", ".nv", ".keras", ".torch", ".config/matplotlib", ".matplotlib", ".jax_cache",
+    ".numba_cache", ".ipython", ".local/share/uv", ".local/share/jupyter", "Library/Caches",
+    "nltk_data", "scikit_learn_data",
 )  # fmt: skip
 CACHE_VARIABLES = (
-    "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "TRANSFORMERS_CACHE", "TORCH_HOME",
-    "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "MPLCONFIGDIR",
-    "PIP_CACHE_DIR", "UV_CACHE_DIR", "NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "KERAS_HOME", "TFHUB_CACHE_DIR",
-    "NLTK_DATA", "WANDB_DIR", "WANDB_CACHE_DIR", "XLA_FLAGS_CACHE",
+    "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "TRANSFORMERS_CACHE",
+    "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR",
+    "CUDA_CACHE_PATH", "MPLCONFIGDIR", "PIP_CACHE_DIR", "UV_CACHE_DIR", "NUMBA_CACHE_DIR",
+    "JAX_COMPILATION_CACHE_DIR", "KERAS_HOME", "TFHUB_CACHE_DIR", "NLTK_DATA", "WANDB_DIR",
+    "WANDB_CACHE_DIR", "XLA_FLAGS_CACHE",
 )  # fmt: skip
 # Devices a training uses; disks, terminals and the machine's memory are none of them.
 DEVICES = (
-    "null", "zero", "full", "random", "urandom", "shm", "dri", "kfd", "dxg", "infiniband", "vfio", "hugepages",
+    "null", "zero", "full", "random", "urandom", "shm", "dri", "kfd", "dxg", "infiniband", "vfio",
+    "hugepages",
 )  # fmt: skip
 DEVICE_NAMES = ("nvidia", "accel", "neuron", "davinci", "mali", "apex_")
 FILE_BYTES = 64 * 2**30  # of one file: a checkpoint of the largest model that one GPU holds
