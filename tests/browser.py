@@ -158,6 +158,21 @@ class Browser:
         ]
 
 
+AXE = "axe-core@4.14.1"
+
+
+def axe_core(folder: Path) -> str:
+    """The accessibility checker's script, from the npm registry; "" where it cannot be had."""
+    if not shutil.which("npm"):
+        return ""
+    subprocess.run(["npm", "pack", "--silent", AXE], cwd=folder, capture_output=True, timeout=120)
+    packed = next(folder.glob("*.tgz"), None)
+    if packed is None:
+        return ""
+    shutil.unpack_archive(packed, folder)
+    return (folder / "package" / "axe.min.js").read_text(encoding="utf-8")
+
+
 @contextlib.contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
     """A browser that is gone afterwards."""

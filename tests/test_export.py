@@ -415,3 +415,51 @@ def test_runs_are_sent_once_and_a_half_sent_one_is_made_anew(project: Project, s
 def test_what_is_no_mlflow_server_is_said_without_a_traceback(project: Project) -> None:
     for place, word in (("ftp://x", "no http address"), (f"http://127.0.0.1:{a_port()}", "does not answer")):
         assert word in project.refused(4, "export", "mlflow", "--to", place)["message"]
+
+
+# -- clients of trackers -------------------------------------------------------------------------------
+
+# Both clients are called alike; what was called is written down, as the real ones write it into their files.
+CLIENT = """import json, os
+from pathlib import Path
+class Settings:
+    def __init__(self, **values): self.values = values
+class Run:
+    def __init__(self, **values):
+        folder = Path(values.get("dir") or ".") / "wandb" / ("offline-run-1-" + str(values.get("id")))
+        self.dir = str(folder / "files")
+        Path(self.dir).mkdir(parents=True, exist_ok=True)
+        self.summary = {}
+        note("init", values)
+    def log(self, values, step=None): note("log", values, step)
+    def finish(self): note("finish", self.summary)
+def note(name, *values):
+    with open(os.environ["CALLS"], "a") as file:
+        file.write(json.dumps([name, *values], default=lambda it: vars(it)) + "\\n")
+def init(**values):
+    global run
+    run = Run(**values)
+    print("hello, this is a tracker")
+    return run
+def log(values, step=None): run.log(values, step)
+def finish(): run.finish()
+"""
+
+
+@pytest.mark.parametrize("form", ["wandb", "trackio"])
+def test_a_tracker_gets_each_run_once_and_whole(project: Project, tmp_path: Path, form: str) -> None:
+    calls = tmp_path / "calls"
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / f"{form}.py").write_text(CLIENT)
+    env = {"PYTHONPATH": str(tmp_path / "fake"), "CALLS": str(calls)}
+    died = project.run("export", form, env={**env, "AUTORESEARCH_DIE_AT": f"export.{form}.run#2"})
+    assert died.code == -9
+    said = project.ok("export", form, env=env)["said"]  # one JSON object, whatever the client prints
+    assert said[0].startswith(f"{len(names(project)) - 2} runs written, 2 were there")
+    made = [json.loads(line) for line in calls.read_text().splitlines()]
+    assert [call[1]["name"] for call in made if call[0] == "init"] == names(project)
+    assert all(call[1].get("mode", "offline") == "offline" for call in made if call[0] == "init")
+    first = [(call[2], call[1]["loss"]) for call in made if call[0] == "log" and "loss" in call[1]][:8]
+    assert first == curve(1.0)
+    values = [value for call in made for value in call[1:2] if value and "val_bpb" in str(value)]
+    assert len(values) == len(names(project)) - 1  # of a crash there is none

@@ -5,20 +5,19 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from browser import Browser, browser, chromium
+from browser import AXE, Browser, axe_core, browser, chromium
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from night import HOSTILE, MOVES, a_night
 from world import Project, a_project
 
-from lab.model import Record, State, replay
 from lab.live.readings import read_curve
+from lab.model import Record, State, replay
 from lab.report.figures import Figures, figures, percent, plural, said, span
 from lab.report.material import Beside, Material, Note
 from lab.report.page import Page, ticks
@@ -38,7 +37,6 @@ SETTINGS = Settings(
     protect=("prepare.py",),
     seed_env="SEED",
 )
-AXE = "axe-core@4.14.1"
 
 
 # -- builders ------------------------------------------------------------------------------------------
@@ -920,16 +918,8 @@ def test_without_scripts_it_is_all_there(tab: Browser, night: Project) -> None:
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The accessibility checker, from the npm registry."""
-    folder = tmp_path_factory.mktemp("axe")
-    if not shutil.which("npm"):
-        pytest.skip("no npm here to get axe-core with")
-    done = subprocess.run(["npm", "pack", "--silent", AXE], cwd=folder, capture_output=True, timeout=120)
-    packed = next(folder.glob("*.tgz"), None)
-    if done.returncode or packed is None:
-        pytest.skip(f"npm cannot get {AXE}")
-    shutil.unpack_archive(packed, folder)
-    return (folder / "package" / "axe.min.js").read_text(encoding="utf-8")
+    """The accessibility checker."""
+    return axe_core(tmp_path_factory.mktemp("axe")) or pytest.skip(f"npm cannot get {AXE}")
 
 
 @pytest.mark.slow

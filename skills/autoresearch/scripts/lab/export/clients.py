@@ -32,6 +32,7 @@ def needed(package: str) -> Any:
 def wandb_offline(bundle: Bundle, to: Path) -> list[str]:
     """Write each run as an offline run; `wandb sync` brings them to a server, which we never do."""
     wandb = needed("wandb")
+    to.mkdir(parents=True, exist_ok=True)
     os.environ.update(WANDB_SILENT="true", WANDB_MODE="offline", WANDB_DIR=str(to))
     fresh = 0
     for row in bundle.runs:
@@ -40,14 +41,15 @@ def wandb_offline(bundle: Bundle, to: Path) -> list[str]:
             continue
         settings = wandb.Settings(console="off", save_code=False, disable_git=True, silent=True,
                                   x_disable_stats=True, x_disable_meta=True)  # fmt: skip
-        run = wandb.init(project=_plain(f"autoresearch-{bundle.campaign}"), id=identity, name=row.id,
-                         dir=str(to), mode="offline", group=row.experiment, tags=[row.words["verdict"]],
-                         config=row.words, notes=row.words.get("hypothesis"), settings=settings)  # fmt: skip
-        folder = Path(run.dir).parent
-        for x, y in _rising(row):
-            run.log({"loss": y}, step=x)
-        run.summary.update(row.numbers)
-        run.finish()
+        with contextlib.redirect_stdout(io.StringIO()):  # stdout is our answer's
+            run = wandb.init(project=_plain(f"autoresearch-{bundle.campaign}"), id=identity, name=row.id,
+                             dir=str(to), mode="offline", group=row.experiment, tags=[row.words["verdict"]],
+                             config=row.words, notes=row.words["hypothesis"], settings=settings)  # fmt: skip
+            folder = Path(run.dir).parent
+            for x, y in _rising(row):
+                run.log({"loss": y}, step=x)
+            run.summary.update(row.numbers)
+            run.finish()
         (folder / DONE).write_text("yes\n")
         step("export.wandb.run")
         fresh += 1
@@ -65,7 +67,7 @@ def trackio(bundle: Bundle, to: Path) -> list[str]:
         mark = to / f"{_plain(row.id)}.{DONE}"
         if mark.exists():
             continue
-        with contextlib.redirect_stdout(io.StringIO()):  # it greets every run; stdout is our answer's
+        with contextlib.redirect_stdout(io.StringIO()):  # it greets every run
             client.init(project=project, name=row.id, group=row.experiment, config=row.words, embed=False,
                         auto_log_gpu=False, auto_log_cpu=False)  # fmt: skip
             for x, y in _rising(row):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import combining, east_asian_width
+
 from lab.live.present import Present, Work
 from lab.model import Record
 from lab.report.figures import MINUS, clock, plural, span
@@ -80,8 +82,21 @@ def brief(p: Present) -> str:
 
 
 def fitted(line: str, width: int) -> str:
-    """At most `width` characters, so that a redrawn line stays one line."""
-    return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
+    """At most `width` columns, so that a redrawn line stays one line; some letters take two."""
+    room = width
+    for i, letter in enumerate(line):
+        room -= columns(letter)
+        if room < 0:
+            kept = line[:i]
+            while kept and columns(kept) > width - 1:
+                kept = kept[:-1]
+            return kept + "…"
+    return line
+
+
+def columns(text: str) -> int:
+    """Columns of a terminal that a text takes."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def panel(p: Present) -> Record:
