@@ -5,6 +5,7 @@
     python scripts/faults.py P2 P7      run some rows
     python scripts/faults.py --write    and keep what came out in docs/reliability.json and .md
     python scripts/faults.py --render   write the table anew from what is kept
+    python scripts/faults.py P3 --take LOG --write    the output of an earlier run of a row's tests
 
 A test prints `FIGURE NAME key=value ...`; a row shows the figures of its tests. A row whose tests were all
 left out (no root, no strace) says so and is no failure.
@@ -135,9 +136,7 @@ ROWS: dict[str, Row] = {
 
 def run(row: Row) -> tuple[bool, str]:
     """Run the tests of a row; return whether none failed, and the figure."""
-    seen = {"passed": 0, "failed": 0, "skipped": 0, "error": 0}
-    figures: list[str] = []
-    points = 0
+    outputs: list[str] = []
     for file, chosen in row.tests:
         command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:randomly", "-p", "no:cacheprovider"]
         done = subprocess.run(
@@ -146,19 +145,25 @@ def run(row: Row) -> tuple[bool, str]:
             capture_output=True,
             text=True,
         )
-        out = done.stdout
         if done.returncode not in (0, 1):
             return False, f"{file}: pytest exited {done.returncode}"
         if done.returncode:
-            print(out[-3000:], file=sys.stderr)
+            print(done.stdout[-3000:], file=sys.stderr)
+        outputs.append(done.stdout)
+    return read(outputs)
+
+
+def read(outputs: list[str]) -> tuple[bool, str]:
+    """What the outputs of a row's tests say: whether none failed, and the figure."""
+    seen = {"passed": 0, "failed": 0, "skipped": 0, "error": 0}
+    points = sum(int(number) for out in outputs for number in POINTS.findall(out))
+    words = [f"{points} points of death"] if points else []
+    words += [said(text) for out in outputs for text in FIGURE.findall(out)]
+    for out in outputs:
         for count, word in ENDED.findall(out.strip().rpartition("\n")[2]):
             seen[word] += int(count)
-        figures += FIGURE.findall(out)
-        points += sum(map(int, POINTS.findall(out)))
-    words = [f"{points} points of death"] if points else []
-    words += [said(text) for text in figures]
     words.append(", ".join(f"{n} tests {word}" for word, n in seen.items() if n))
-    return not (seen["failed"] or seen["error"]), "; ".join(words)
+    return not (seen["failed"] or seen["error"]), "; ".join(filter(None, words))
 
 
 def said(figure: str) -> str:
@@ -192,6 +197,10 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--render", action="store_true")
+    parser.add_argument(
+        "--take", metavar="LOG", type=Path, nargs="*", help="read these outputs instead of running"
+    )
+    parser.add_argument("--commit", help="what --take was measured at")
     wanted = parser.parse_args()
     kept: dict[str, dict[str, str]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     failed = []
@@ -199,7 +208,7 @@ def main() -> int:
         ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     )
     for name in [] if wanted.render else wanted.rows or ROWS:
-        good, figure = run(ROWS[name])
+        good, figure = read([p.read_text() for p in wanted.take]) if wanted.take else run(ROWS[name])
         failed += [] if good else [name]
         date = os.environ.get("FAULTS_DATE") or datetime.date.today().isoformat()
         kept[name] = {
