@@ -44,7 +44,8 @@ def wandb_offline(bundle: Bundle, to: Path) -> list[str]:
         with contextlib.redirect_stdout(io.StringIO()):  # stdout is our answer's
             run = wandb.init(project=_plain(f"autoresearch-{bundle.campaign}"), id=identity, name=row.id,
                              dir=str(to), mode="offline", group=row.experiment, tags=[row.words["verdict"]],
-                             config=row.words, notes=row.words["hypothesis"], settings=settings)  # fmt: skip
+                             config=row.words, notes=row.words.get("hypothesis"),
+                             settings=settings)  # fmt: skip
             folder = Path(run.dir).parent
             for x, y in _rising(row):
                 run.log({"loss": y}, step=x)
