@@ -189,7 +189,7 @@ def test_thirty_experiments_are_made_by_agents_that_fail_in_every_way(tmp_path: 
         "exit 3", "crash 3", "lie", "limit", "hang 3", "kill 3", "paid 3", "crash", "limit 3", "lie 3",
         "exit 3", "paid 3",
     )  # fmt: skip
-    answer = night.drive("--silent-after", "8")
+    answer = night.drive("--silent-after", "20")
     assert answer.code == 0, answer.out + answer.err
     assert answer.json["reason"] == "the campaign is finished"
     nothing_lost(night, 30)

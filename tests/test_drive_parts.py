@@ -24,8 +24,10 @@ from lab.driving.driver import GAP_SECONDS, TROUBLE_ALLOWED_SECONDS, Awake, Pati
 from lab.driving.limits import LONGEST, SIGNS, limit_in
 from lab.driving.planning import Plan, Present, Rules, plan
 from lab.driving.prompts import Task, cron_line, message
+from lab.driving.seat import Ending
 from lab.driving.silence import LEAST_SECONDS, silent_after, silent_seconds
-from lab.driving.spending import READERS, Spending, account_of, read_spending
+from lab.driving.spending import READERS, Spending, account_of, calls_refused, read_spending
+from lab.driving.turns import ended, last_words
 from lab.errors import LabError
 from lab.model import Confirmation, Experiment, Record, State
 from lab.report.material import Beside, Material
@@ -291,6 +293,46 @@ CURSOR = json.dumps({"type": "result", "subtype": "success", "result": "bye",
 )
 def test_what_a_program_reports_is_read_whichever_it_is(host: str, output: str, wanted: Spending) -> None:
     assert read_spending(host, output) == wanted
+
+
+def test_calls_that_were_not_permitted_are_counted_where_the_program_says_so() -> None:
+    denied = json.dumps(
+        {"type": "result", "permission_denials": [{"tool_name": "Bash"}, {"tool_name": "Edit"}]}
+    )
+    assert calls_refused(f"x\n{denied}\n") == 2
+    assert calls_refused(CLAUDE) == calls_refused("permission_denials: 3") == 0
+    said = ended({"session": "s1"}, Ending(0, 1.0, False, "", denied), 0, NOON)
+    assert "2 tool calls were not permitted: `doctor --permissions`" in str(said["detail"])
+
+
+@pytest.mark.parametrize(
+    ("ending", "record", "steps", "outcome"),
+    [
+        (Ending(0, 1.0, False, "", "bye"), {}, 3, "exited"),
+        (Ending(1, 1.0, False, "", "bye"), {}, 3, "crashed"),
+        (Ending(127, 0.0, False, "x: No such file", ""), {}, 0, "crashed"),
+        (Ending(-9, 1.0, True, "", "bye"), {}, 0, "ended"),
+        (Ending(-9, 1.0, True, "", "bye"), {"silent": 600.0}, 0, "silent"),
+        (Ending(None, None, False, "", ""), {}, 2, "lost"),
+        (Ending(1, 1.0, False, "", "usage limit reached"), {}, 3, "limited"),
+        (Ending(0, 1.0, False, "", "usage limit reached"), {}, 0, "limited"),
+        (Ending(0, 1.0, False, "", "I lowered what was said of a usage limit reached"), {}, 3, "exited"),
+    ],
+)
+def test_an_end_is_named_by_what_is_known_of_it(
+    ending: Ending, record: Record, steps: int, outcome: str
+) -> None:
+    assert ended({"session": "s1", **record}, ending, steps, NOON)["outcome"] == outcome
+
+
+def test_the_last_words_are_a_line_or_the_text_of_a_json_object_without_secrets() -> None:
+    assert last_words("one\n\n  two \n\n") == "  two "
+    assert last_words('x\n{"type": "result", "result": "Not logged in"}\n') == "Not logged in"
+    assert (
+        last_words('{"type": "result"}') == "" and last_words("") == "" and last_words("{broken") == "{broken"
+    )
+    secret = ended({"session": "s1"}, Ending(1, 1.0, False, "", "key sk-ant-" + "a1B2" * 12), 0, NOON)
+    assert "a1B2" not in str(secret["detail"])
 
 
 def test_sessions_add_up_and_what_was_not_said_stays_unknown() -> None:

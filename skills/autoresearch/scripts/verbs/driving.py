@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -65,8 +66,8 @@ def drive(
     lab = Lab.find(obj.folder)
     lab.read()
     if what == "heartbeat":
-        obj.say([prompts.heartbeat(f"python3 {ENTRY}").rstrip()], {"file": "HEARTBEAT.md",
-                "text": prompts.heartbeat(f"python3 {ENTRY}")})  # fmt: skip
+        text = prompts.heartbeat(f"python3 {shlex.quote(str(ENTRY))}")
+        obj.say([text.rstrip()], {"file": "HEARTBEAT.md", "text": text})
         return
     if not command:
         raise LabError("no agent command", "drive -- claude -p", USAGE)

@@ -20,7 +20,7 @@ TURN_SECONDS = 5.0
 LOOK_SECONDS = 0.2  # between two looks whether the session has ended
 TROUBLE_SECONDS, LONGEST_TROUBLE_SECONDS, TROUBLE_ALLOWED_SECONDS = 1.0, 300.0, 3600.0
 GAP_SECONDS = 2 * LONGEST_TROUBLE_SECONDS
-END_SECONDS = 30.0  # for the session, when the driver itself is to end
+END_SECONDS = 60.0  # for the session, when the driver itself is to end
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from lab.steps import step
 
 KEEPER = Path(__file__).with_name("keeper.py")
 PASSED = ("AUTORESEARCH_DIE_AT", "AUTORESEARCH_STEPS")  # named crash points, for the keeper only
-CLAIM_SECONDS = 5.0  # for a keeper from its start to its claim, 0.1 s on an idle machine
+CLAIM_SECONDS = 20.0  # for a keeper from its start to its claim, 0.1 s on an idle machine
 STUBBORN_SECONDS = 60.0  # after it was asked to end, the keeper itself is ended
 OUTPUT_BYTES = 4_500_000
 

@@ -50,6 +50,12 @@ def read_spending(host: str, output: str) -> Spending:
     return next((spending for spending in found if spending.known), Spending())
 
 
+def calls_refused(output: str) -> int:
+    """How many tool calls the permissions did not cover, where the program says so (Claude Code does)."""
+    denials = [row.get("permission_denials") for row in _objects(output) if row.get("type") == "result"]
+    return sum(len(found) for found in denials[-1:] if isinstance(found, list))
+
+
 def account_of(agents: Iterable[Record]) -> Account:
     """Add up the sessions as the journal has them."""
     ended = [agent for agent in agents if "ended" in agent]

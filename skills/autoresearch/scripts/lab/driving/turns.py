@@ -24,13 +24,14 @@ from lab.driving.prompts import Task, message
 from lab.driving.seat import Ending, Seat, pane_name, tmux
 from lab.driving.session import Spec
 from lab.driving.silence import silent_after
-from lab.driving.spending import read_spending
+from lab.driving.spending import calls_refused, read_spending
 from lab.errors import LabError
 from lab.model import Record, State, now
 from lab.redact import one_line
 from lab.runners.environment import project_environment, resolve_argv
 from lab.steps import step
 
+# Set inside one agent's shell; another one that sees them refuses to start or takes them for its own.
 KEEPS_AGENTS_OUT = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SESSION_ID")
 WORDS = ("result", "message", "text")  # of an agent's last JSON object
 Say = Callable[[str], None]
@@ -229,6 +230,9 @@ def ended(record: Record, ending: Ending, steps: int, at: str) -> Record:
     """What kind of end it was: silent, ended, lost, limited, exited or crashed, with its last words."""
     present = datetime.datetime.fromisoformat(at)
     detail = ending.error or one_line(last_words(ending.output), 200)
+    refused = calls_refused(ending.output)
+    if refused:
+        detail += f" ({refused} tool calls were not permitted: `doctor --permissions`)"
     if "silent" in record or ending.asked:
         return {"outcome": "silent" if "silent" in record else "ended", "detail": detail, "until": ""}
     if ending.exit_code is None:
