@@ -216,6 +216,17 @@ def test_watch_shows_the_run_beside_its_parent_at_the_same_step(gated: Project) 
     assert gated.ok("watch")["verdicts"][0]["experiment"] == "e001"
 
 
+def test_a_run_that_writes_a_curve_is_compared_on_the_axis_of_that_curve(gated: Project) -> None:
+    rows = [[{"tokens": 1000 * n, "loss": 5 - k - n / 10} for n in range(1, 9)] for k in (0, 1)]
+    lines = ["".join(json.dumps(point) + "\n" for point in points) for points in (rows[0], rows[1][:3])]
+    (gated.root / ".autoresearch/runs/e000.1/curve.jsonl").write_text(lines[0])
+    begin(gated, "first")
+    (gated.root / ".autoresearch/runs/e001.1/curve.jsonl").write_text(lines[1])
+    (work,) = gated.ok("watch")["work"]
+    assert (work["loss"], work["parent_loss"]) == (pytest.approx(3.7), pytest.approx(4.7))
+    open_gate(gated)
+
+
 @pytest.mark.slow
 def test_watch_shows_what_waits(gated: Project) -> None:
     begin(gated, "first", "0.90")

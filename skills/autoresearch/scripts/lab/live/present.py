@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lab.campaign import Lab
 from lab.live.devices import Device, cores, devices
-from lab.live.readings import TAIL_BYTES, Curve, Reading, at, last_reading, read_curve, read_end
+from lab.live.readings import (
+    TAIL_BYTES,
+    Curve,
+    Reading,
+    at,
+    curve_of_file,
+    last_reading,
+    read_curve,
+    read_end,
+)  # fmt: skip
 from lab.model import Experiment, Record, Run, now
 from lab.report.figures import Figures, said
 from lab.report.story import Story
@@ -158,6 +167,10 @@ class Looker:
         age = None if not beat else max(0.0, time.time() - (_float(beat.get("at")) or 0.0))
         running = None if elapsed is None or age is None else elapsed + min(age, SILENT_SECONDS)
         reading = last_reading(_output(folder / "run.log", beat))
+        # Its own curve where it writes one: on the axis, and of the loss, that its parent's curve has.
+        own = curve_of_file(folder)
+        place, loss = own[-1] if own else (reading.step, reading.loss)
+        reading = replace(reading, loss=loss)
         parent = self._parent(e)
         theirs = self._curve(parent) if parent else ()
         left, by = time_left(reading, running, self.lab.settings.seconds)
@@ -169,7 +182,7 @@ class Looker:
             elapsed=running,
             reading=reading,
             parent=parent.id if parent else "",
-            parent_loss=at(theirs, reading.step) if reading.step is not None else None,
+            parent_loss=None if place is None else at(theirs, place),
             left=left,
             left_by=by,
             silent=age if age is not None and age > SILENT_SECONDS else None,

@@ -158,7 +158,13 @@ def curve_of_log(log: bytes, most: int | None = None) -> Curve:
 
 
 def read_curve(folder: Path, most: int | None = None) -> Curve:
-    """The loss curve a run left: curve.jsonl, curve.json, `curve` in metrics.json, else its log."""
+    """The loss curve a run left, in a file of its own or else in its log; () without one."""
+    own = curve_of_file(folder)
+    return own or curve_of_log(read_end(folder / "run.log", LOG_BYTES, head=True), most)
+
+
+def curve_of_file(folder: Path) -> Curve:
+    """The curve that the program wrote down: curve.jsonl, curve.json, `curve` in metrics.json."""
     for name in ("curve.jsonl", "curve.json", "metrics.json"):
         path = folder / name
         try:
@@ -170,7 +176,7 @@ def read_curve(folder: Path, most: int | None = None) -> Curve:
         points = [point for row in rows for point in [_point(row)] if point]
         if len(points) >= LEAST:
             return sorted(dict(points).items())
-    return curve_of_log(read_end(folder / "run.log", LOG_BYTES, head=True), most)
+    return ()
 
 
 def read_end(path: Path, size: int, *, head: bool = False) -> bytes:
