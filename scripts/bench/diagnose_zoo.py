@@ -1,7 +1,7 @@
 """A zoo of small training runs that are really trained, healthy or with one planted fault each.
 
-`first` was looked at while the checks were written; `second` has other architectures, optimizers, data and seeds,
-and was run when they were done. A fault is a function that spoils a Setup, and a row in FAULTS.
+`first` was looked at while the checks were written; `second` has other architectures, optimizers, data and
+seeds, and was diagnosed when they were done. A fault is a function that spoils a Setup, and a row in FAULTS.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-LINES = 75  # log lines of a run
+LINES = 60  # log lines of a run
 
 
 @dataclass
@@ -401,6 +401,11 @@ def _said(row: dict[str, float], between: str, join: str) -> str:
     return join.join(f"{name}{between}{value:.5g}" for name, value in row.items())
 
 
+def _block(step: int, epoch: int, row: dict[str, float]) -> str:
+    text = f"iter: {step}\nepoch: {epoch}\n" + _said(row, ": ", "\n")
+    return text.replace("\nloss:", "\nloss_total:")
+
+
 STYLES: dict[str, Style] = {
     "bar": lambda step, epoch, s, row: f"step {step:05d} | epoch {epoch} | {_said(row, ' ', ' | ')}",
     "pytorch": lambda step, epoch, s, row: (
@@ -409,9 +414,7 @@ STYLES: dict[str, Style] = {
     "json": lambda step, epoch, s, row: json.dumps(
         {"step": step, "epoch": epoch, **{k: float(f"{v:.5g}") for k, v in row.items()}}
     ),
-    "blocks": lambda step, epoch, s, row: (
-        f"iter: {step}\nepoch: {epoch}\n{_said(row, ': ', chr(10))}".replace("\nloss:", "\nloss_total:")
-    ),
+    "blocks": lambda step, epoch, s, row: _block(step, epoch, row),
     "keys": lambda step, epoch, s, row: (
         f"[10:00:{step % 60:02d}] step={step} epoch={epoch} {_said(row, '=', ' ')}"
     ),
@@ -700,20 +703,22 @@ PLANTED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "second": {
         "gru": (
-            "rate x 300", "frozen weights", "rate / 60", "shuffled labels", "one hidden unit", "data repeated",
-            "stale score", "wrong shape", "schedule ends early",
+            "rate x 300", "frozen weights", "rate / 60", "shuffled labels", "one hidden unit",
+            "data repeated", "stale score", "wrong shape", "schedule ends early",
         ),
         "residual": (
-            "rate x 300", "rate / 200", "labels shifted by a row", "learned by heart", "label among the inputs",
-            "error printed as accuracy", "memory grows", "damaged batches", "rare label",
+            "rate x 300", "rate / 200", "labels shifted by a row", "learned by heart",
+            "label among the inputs", "error printed as accuracy", "memory grows",
+            "damaged batches", "rare label",
         ),
         "charlm": (
             "rate x 300", "frozen weights", "future visible", "target is the input", "one hidden unit",
             "loader stalls", "schedule ends early", "large initial weights", "costly change",
         ),
         "huber": (
-            "rate x 300", "division by zero", "overflow in half precision", "rate / 200", "slowed from a moment on",
-            "inverted sign", "scored on the training split", "data repeated", "learned by heart",
+            "rate x 300", "division by zero", "overflow in half precision", "rate / 200",
+            "slowed from a moment on", "inverted sign", "scored on the training split",
+            "data repeated", "learned by heart",
         ),
     },
 }  # fmt: skip
@@ -755,11 +760,12 @@ HEALTHY: dict[str, tuple[int, Vary]] = {
 }
 
 
-def cases(
-    zoo: str, live: Callable[[str], bool] = lambda name: True
-) -> Iterator[tuple[dict[str, Any], Setup]]:
-    """(what is known of a case, its setup), the reference run of each family first."""
-    base = 100 if zoo == "first" else 900
+About = dict[str, Any]
+
+
+def cases(zoo: str, shift: int = 0) -> Iterator[tuple[About, Setup]]:
+    """(what is known of a case, its setup), each family's reference first; `shift` moves the seeds."""
+    base = (100 if zoo == "first" else 900) + 1000 * shift
     for number, (family, make) in enumerate(FAMILIES[zoo].items()):
         seed = base + 10 * number
         first = make(seed)
@@ -768,14 +774,12 @@ def cases(
         for name, (offset, vary) in HEALTHY.items():
             setup = make(seed + offset)
             vary(setup)
-            if live(f"{family}: {name}"):
-                yield {**about, "name": f"{family}: {name}", "kind": "healthy"}, setup
+            yield {**about, "name": f"{family}: {name}", "kind": "healthy"}, setup
         for name in PLANTED[zoo][family]:
             truth, spoil = FAULTS[name]
             setup = make(seed + 8)
             spoil(setup)
-            if live(f"{family}: {name}"):
-                yield {**about, "name": f"{family}: {name}", "kind": "sick", "truth": truth}, setup
+            yield {**about, "name": f"{family}: {name}", "kind": "sick", "truth": truth}, setup
 
 
 def unreached(make: Callable[[int], Setup], seed: int) -> list[Setup]:
@@ -784,7 +788,7 @@ def unreached(make: Callable[[int], Setup], seed: int) -> list[Setup]:
 
 
 def shrinking(make: Callable[[int], Setup], seed: int) -> list[Setup]:
-    """Six ideas, each chosen because the training loss fell: every one sees half the data of the one before."""
+    """Six ideas, each chosen because the training loss fell: each sees half the data of the one before."""
     setups = []
     for halvings in range(6):
         setup = make(seed)
@@ -808,9 +812,9 @@ CAMPAIGNS: dict[str, list[tuple[str, str, str, Callable[[Callable[[int], Setup],
 }
 
 
-def campaigns(zoo: str) -> Iterator[tuple[dict[str, Any], list[Setup]]]:
+def campaigns(zoo: str, shift: int = 0) -> Iterator[tuple[About, list[Setup]]]:
     """(what is known of a case, the setups of its runs, oldest first)."""
     for family, name, truth, make in CAMPAIGNS[zoo]:
-        setups = make(FAMILIES[zoo][family], 77)
+        setups = make(FAMILIES[zoo][family], 77 + 1000 * shift)
         about = {"family": family, "metric": setups[0].metric, "goal": setups[0].goal, "truth": truth}
         yield {**about, "name": f"{family}: {name}", "kind": "sick"}, setups

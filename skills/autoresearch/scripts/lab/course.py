@@ -1,7 +1,7 @@
 """How the numbers of a run went: every series of a log, whatever program printed it.
 
-A series is a name with a number beside it (`loss 1.5`, `loss: 1.5`, `"loss": 1.5`) that comes back. Only plain
-names and the numbers themselves leave the log, so that nothing else of its text can.
+A series is a name with a number beside it (`loss 1.5`, `loss: 1.5`, `"loss": 1.5`) that comes back. Only
+plain names and the numbers themselves leave the log, so that nothing else of its text can.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def every(log: bytes) -> dict[str, Series]:
         pairs += [(unit, value.replace(b",", b"")) for value, unit in SPEED.findall(line[:LINE_BYTES])]
         for name, value in pairs:
             key = name.lower()
-            if key in COUNTERS and math.isfinite(float(value)):
-                # The finest counter of a log counts: of `epoch 3 step 120` the step.
-                if counter in (b"", key) or (counter == b"epoch" and key != b"epoch"):
-                    counter, place = key, float(value)
+            # The finest counter of a log counts: of `epoch 3 step 120` the step.
+            finest = counter in (b"", key) or (counter == b"epoch" and key != b"epoch")
+            if key in COUNTERS and finest and math.isfinite(float(value)):
+                counter, place = key, float(value)
         for name, value in pairs:
             if name not in points and len(points) >= MOST_SERIES:
                 continue

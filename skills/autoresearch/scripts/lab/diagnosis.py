@@ -1,4 +1,4 @@
-"""Why an experiment went as it did: its curves read from the run's folder, the checks asked, the causes in words."""
+"""Why an experiment went as it did: its curves read, the checks asked, the causes in words."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _shown_run(experiment: Experiment, seed: int | None = None) -> Run | None:
         return experiment.fatal_run
     good = experiment.good_runs or [run for run in experiment.runs if run.outcome]
     same = [run for run in good if run.seed == seed]
-    return (same or good or experiment.runs or [None])[0]
+    return next(iter(same or good or experiment.runs), None)
 
 
 def _compared(state: State, experiment: Experiment) -> Experiment | None:

@@ -14,6 +14,7 @@ from lab.errors import LabError
 from lab.launch import policy_of
 from lab.model import now
 from lab.notify.channels import channels, install_command, sender_python
+from lab.probing import failed, kept
 from lab.runners.environment import project_environment, resolve_argv
 from lab.sandbox.box import tried
 from lab.sandbox.landlock import version
@@ -208,6 +209,18 @@ def _messages(lab: Lab) -> Finding:
     return Finding("messages", True, f"{names}; `notify test` sends one to each")
 
 
+def _measurement(lab: Lab) -> Finding:
+    """What `verify-metric` found; it trains a model, so it is not run from here."""
+    found = kept(lab)
+    if found is None:
+        return Finding("measurement", None, "not verified: `verify-metric` checks what the metric measures")
+    wrong, at = failed(found), str(found.get("at", ""))[:16]
+    if wrong:
+        fix = "look before the next experiment: every number rests on it"
+        return Finding("measurement", False, f"{', '.join(wrong)} failed ({at})", fix)
+    return Finding("measurement", True, f"no check of `verify-metric` failed ({at})")
+
+
 CHECKS: dict[str, Callable[[Lab], Finding]] = {
     "helper": _python,
     "git": _git,
@@ -223,5 +236,6 @@ CHECKS: dict[str, Callable[[Lab], Finding]] = {
     "evaluation": _evaluation,
     "device": _devices,
     "campaign": _campaign,
+    "measurement": _measurement,
     "messages": _messages,
 }

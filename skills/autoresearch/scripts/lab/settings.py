@@ -21,6 +21,7 @@ from lab.errors import CONFIG, LabError
 FILE_NAME = "autoresearch.yaml"
 TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,63}")
+FUNCTION = re.compile(r"[\w./-]+\.py:[A-Za-z_]\w*")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 GOALS = {"min": "min", "lower": "min", "minimize": "min", "max": "max", "higher": "max", "maximize": "max"}
 # A metric of the training data, which shows no gain: train_loss, loss/train. (training_seconds is none.)
@@ -78,6 +79,7 @@ class Settings:
     runner: str = "local"
     mode: str = "autonomous"
     ideas_inbox: str | None = None
+    probe_model: str | None = None  # file.py:function: the model for `health` and `verify-metric`
     notify: tuple[str, ...] = ()
     digest_experiments: int | None = 40  # a digest after so many verdicts ...
     digest_hours: float | None = 8.0  # ... or so many hours, whichever comes first
@@ -439,6 +441,7 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "runner.slots": (None, _slots),
     "mode": ("mode", _one_of("autonomous", "collaborative")),
     "ideas.inbox": ("ideas_inbox", _note),
+    "probe.model": ("probe_model", _matching(FUNCTION, "write file.py:function")),
     "notify": ("notify", _places),
     "notify.to": ("notify", _places),
     "notify.experiments": ("digest_experiments", _count),

@@ -73,7 +73,7 @@ CAUSES: dict[str, Cause] = {
         RETRY,
     ),
     "leak": Cause(
-        "the answer is visible: target among the inputs, the future, or validation examples in the training data",
+        "the answer is visible: target among the inputs, the future, or validation examples in training",
         "shuffled labels, causality and overlap of the splits",
         "verify-metric",
     ),
@@ -129,7 +129,7 @@ CAUSES: dict[str, Cause] = {
         "restore {exp}",
     ),
     "crash_data": Cause(
-        "a rare input or the state after many steps: an odd example, the last batch, the evaluation, the disk",
+        "a rare input or what comes late: an odd example, the last batch, the evaluation, the disk",
         "which batch it was: the same seed again must end at the same step",
         'try "the same once more" --again',
     ),

@@ -9,8 +9,10 @@ from lab.diagnose.seen import FEW, Ran, Seen, Sign
 from lab.diagnose.shapes import finite, head, noise, smooth, spearman, tail
 
 FLAT = 0.025  # of the first loss: a smaller fall is none
+LEAP = 1.6  # times the first loss
 LESS = 0.25  # of what the compared run learned: less than the rest is a symptom
 FACTOR = 8.0  # between two learning rates, to speak of too high or too low
+CHANCE = 0.98  # of the loss of a guess: less than that was learned
 PASSES = 10.0  # times the epochs of the compared run
 
 
@@ -47,7 +49,7 @@ def diverged(seen: Seen) -> Sign | None:
     if end > 1.05 * abs(start) + 4 * noise(y):
         said = f"the loss ends at {figure(end)}, above its start of {figure(start)}"
         return Sign("diverged", said, (("rate_high", 0.85), ("bad_batch", 0.2), ("labels_wrong", 0.1)))
-    if top > 1.4 * abs(start) + 6 * noise(y):
+    if top > LEAP * abs(start) + 6 * noise(y):
         step = seen.run.loss.x[y.index(top)]
         said = f"the loss leapt from {figure(start)} to {figure(top)} by step {step:g}"
         return Sign("leap", said, (("rate_high", 0.85), ("init_scale", 0.2)))
@@ -61,9 +63,11 @@ def spikes(seen: Seen) -> Sign | None:
     if len(y) < 16:
         return None
     calm, sigma = smooth(y, 7), noise(y)
-    skip = max(3, len(y) // 8)
+    skip, least = max(3, len(y) // 8), 0.04 * (max(y[:3]) - min(calm))
     above = [
-        i for i in range(skip, len(y)) if y[i] - calm[i] > 9 * sigma and y[i] - calm[i] > 0.12 * abs(calm[i])
+        i
+        for i in range(skip, len(y))
+        if y[i] - calm[i] > 9 * sigma and y[i] - calm[i] > max(0.15 * abs(calm[i]), least)
     ]
     if not above or len(above) > len(y) // 4:
         return None
@@ -84,13 +88,13 @@ def flat(seen: Seen) -> Sign | None:
         return None
     start, end = head(y, 0.06), tail(y)
     fall = start - end
-    if fall > FLAT * abs(start) or fall < -0.05 * abs(start) or max(y) > 1.4 * abs(start) + 6 * noise(y):
+    if fall > FLAT * abs(start) or fall < -0.05 * abs(start) or max(y) > LEAP * abs(start) + 6 * noise(y):
         return None
     said = f"the loss stands at {figure(start)} from the first line to the last ({figure(end)})"
     if unmoved(seen.run):
         causes = (("frozen", 0.95), ("stale_metric", 0.2), ("rate_low", 0.2))
         return Sign("flat", f"{said}; the validation loss has the same digits at each evaluation", causes)
-    if falls(seen.run) or lower_rate(seen):
+    if lower_rate(seen) or (falls(seen.run) and not usual_rate(seen)):
         return Sign("flat", said, (("rate_low", 0.8), ("labels_wrong", 0.3), ("frozen", 0.2)))
     return Sign(
         "flat", said, (("labels_wrong", 0.5), ("rate_low", 0.4), ("frozen", 0.35), ("rate_high", 0.1))
@@ -121,6 +125,12 @@ def lower_rate(seen: Seen) -> bool:
     return ratio is not None and ratio < 1 / FACTOR
 
 
+def usual_rate(seen: Seen) -> bool:
+    """Whether the learning rate is known to be near that of the compared run, so that it explains nothing."""
+    ratio = ratio_of_rates(seen)
+    return ratio is not None and 1 / FACTOR < ratio < FACTOR
+
+
 def learned_less(seen: Seen) -> Sign | None:
     """A finished run that learned clearly less than the compared one, by the shape of how it did."""
     y, best = finite(seen.run.loss).y, finite(seen.best.loss).y if seen.best else ()
@@ -146,7 +156,7 @@ def learned_less(seen: Seen) -> Sign | None:
     if noise(y) / max(abs(reached), 1e-9) > 2.5 * noise(best) / max(abs(theirs), 1e-9):
         causes = (("rate_high", 0.5), ("underfit", 0.4), ("bad_batch", 0.2))
         return Sign("learned less", f"{said}, and it is unsteady", causes)
-    causes = (("underfit", 0.6), ("rate_low", 0.3), ("rate_high", 0.2))
+    causes = (("underfit", 0.6), ("rate_low", 0.1 if usual_rate(seen) else 0.3), ("rate_high", 0.2))
     return Sign("learned less", f"{said}, and no longer falls", causes)
 
 
@@ -172,11 +182,12 @@ def at_chance(seen: Seen) -> Sign | None:
     known = seen.best and len(seen.best.val) and tail(finite(seen.best.val).y or (math.inf,)) < 0.97 * end
     # Without a known number of classes the first evaluation, of an untrained model, stands for a guess.
     guess = chance if chance is not None else val[0]
-    if least < 0.985 * guess or not (known or chance) or max(val) > 3 * abs(guess):
+    if least < CHANCE * guess or not (known or chance) or max(val) > 3 * abs(guess):
         return None
     y = finite(seen.run.loss).y
-    if falls(seen.run) and len(y) >= FEW and head(y) - tail(y) < 0.1 * abs(head(y)):
-        return None
+    slow = falls(seen.run) and len(y) >= FEW and head(y) - tail(y) < 0.1 * abs(head(y))
+    if slow and not usual_rate(seen):
+        return None  # it learns, if slowly
     said = f"the validation loss never gets below that of a guess ({figure(guess)}): least {figure(least)}"
     return Sign("at chance", said, (("labels_wrong", 0.75), ("overfit", 0.3), ("frozen", 0.1)))
 
@@ -191,7 +202,7 @@ def overfits(seen: Seen) -> Sign | None:
     rise, gap = val.y[-1] - least, val.y[-1] - tail(loss.y)
     rises = turn < 0.8 * (len(val) - 1) and rise > 0.04 * abs(least) + 2 * noise(val.y)
     wide = len(val) > 3 and gap > max(0.5 * abs(tail(loss.y)), 3 * max(_gap(seen.best), 0.0)) and rise >= 0
-    never_learned = least >= 0.985 * (seen.chance or val.y[0])
+    never_learned = least >= CHANCE * (seen.chance or val.y[0])
     if not (rises or wide) or gap <= 4 * noise(loss.y) or never_learned:
         return None
     said = f"validation loss {figure(val.y[-1])} over a training loss of {figure(tail(loss.y))}"

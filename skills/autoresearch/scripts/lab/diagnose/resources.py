@@ -40,7 +40,7 @@ def slows(seen: Seen) -> Sign | None:
     if late < SLOWER * early:
         return None
     cut = max(range(3, len(y) - 3), key=lambda i: median(y[i:]) / max(median(y[:i]), 1e-12))
-    said = f"a step takes {figure(late / early)} times as long late as early, from about step {series.x[cut]:g} on"
+    said = f"a step takes {figure(late / early)} times as long late as early, from step {series.x[cut]:g} on"
     more = (("memory_leak", 0.5),) if grows(seen) else ()
     return Sign("slows down", said, (("contention", 0.8), ("data_stall", 0.35), *more))
 

@@ -40,7 +40,7 @@ def wrong_way(seen: Seen) -> Sign | None:
         return None
     if words(seen.metric) & LOSSES and seen.goal == "min":
         # A validation loss may rise for other reasons; a negative one beside a positive loss has no other.
-        if max(score.y) < 0 < min(loss.y) and spearman(loss_at, score.y) < -0.6:
+        if max(score.y) < 0 < min(loss.y):
             said = (
                 f"{seen.metric} is negative ({figure(score.y[-1])}) and rises while the training loss falls"
             )
@@ -48,7 +48,8 @@ def wrong_way(seen: Seen) -> Sign | None:
         return None
     val = finite(seen.run.val)
     others_fall = len(val) < 3 or val.y[-1] < 0.97 * val.y[0]
-    if others_fall and good[-1] < good[0] and spearman([-v for v in loss_at], good) < -0.7:
+    moved = abs(score.y[-1] - score.y[0]) > 0.2 * max(abs(score.y[0]), abs(score.y[-1]))
+    if others_fall and moved and good[-1] < good[0] and spearman([-v for v in loss_at], good) < -0.7:
         said = f"{seen.metric} goes from {figure(score.y[0])} to {figure(score.y[-1])}, which is worse by "
         said += f"goal: {seen.goal}, while the loss falls"
         return Sign("direction", said, (("polarity", 0.95), ("labels_wrong", 0.2)))

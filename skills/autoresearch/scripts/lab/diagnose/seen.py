@@ -22,7 +22,7 @@ NORMS = {"norm", "gnorm", "gradnorm"}
 MEMORY = {"mem", "memory", "rss", "vram"}
 CLOCKS = {"seconds", "elapsed", "time", "wall", "sec"}
 SPEEDS = {"tokens/s", "tok/s", "samples/s", "it/s", "steps/s", "tokens/sec", "it/sec", "samples/sec"}
-CLASSES = {"classes", "num_classes", "n_classes", "vocab", "vocab_size"}
+CLASSES = ({"classes"}, {"num", "classes"}, {"n", "classes"}, {"vocab"}, {"vocab", "size"})
 FEW = 8  # points that make a curve
 EMPTY = Series((), ())
 
@@ -84,9 +84,7 @@ class Ran:
     @cached_property
     def classes(self) -> int | None:
         """How many classes or tokens there are, when the log says it."""
-        series = self.find(
-            lambda w: "_".join(sorted(w)) in CLASSES or w in ({"vocab", "size"}, {"num", "classes"})
-        )
+        series = self.find(lambda w: w in CLASSES)
         return int(series.y[0]) if len(series) and 2 <= series.y[0] < 1e7 else None
 
     @cached_property
@@ -142,7 +140,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Sign:
-    """One thing that is not as it should be, with its figures, and how much it speaks for which cause (0 to 1)."""
+    """One odd thing, with its figures, and how much it speaks for each cause (0 to 1)."""
 
     name: str
     text: str

@@ -1,0 +1,361 @@
+"""Train a model for a few steps and say which of its parts are dead, frozen, unused, exploding or saturated.
+
+python health.py --steps 8 [--model file.py:function]     in a folder with the project's code
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import probe_material as material
+
+torch = material.torch
+F = torch.nn.functional
+
+DEAD = 0.5  # of the units: never above 0
+SATURATED = 0.6  # of the values: at an end of their range
+LOUD = 100.0  # times the median of the other modules
+FAINT = 1e-6  # times the largest
+FAST = 0.1  # of a weight's norm, in one step
+STILL = 1e-7
+COLLAPSED = 0.05  # of the entropy of even attention
+LONG_ROW = 50.0  # times the median norm of an embedding's rows
+
+
+@dataclass
+class Part:
+    """What was measured of one module or parameter."""
+
+    name: str
+    kind: str
+    size: int = 0
+    gradient: float | None = None  # norm, median over the steps
+    update: float | None = None  # norm of the change over that of the weight, a step
+    matrix: bool = False
+    spread: float | None = None  # standard deviation of the output in the last step
+    gain: float | None = None  # that of the output over that of the input
+    varies: float | None = None  # the most that any unit differs between examples
+    mean: float | None = None
+    dead: float | None = None  # share of units that were never active
+    saturated: float | None = None
+    entropy: float | None = None  # of attention, as a share of even attention
+    longest_row: float | None = None  # of an embedding, over the median row
+    trained: bool = True
+    finite: bool = True
+    gradients: list[float] = field(default_factory=list)
+    updates: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One unhealthy part: how bad (0 to 1), what shows it, what to try."""
+
+    part: str
+    what: str
+    weight: float
+    shows: str
+    attempt: str
+
+
+class Watch:
+    """Hooks on every module, and on the functions that modules call without one of their own."""
+
+    def __init__(self, model: Any) -> None:
+        self.parts: dict[str, Part] = {}
+        self.kinds = {name or "model": type(module).__name__ for name, module in model.named_modules()}
+        self.active: dict[str, Any] = {}
+        self.inside: list[str] = []
+        self.handles: list[Any] = []
+        self.plain = {name: getattr(F, name) for name in ("relu", "scaled_dot_product_attention")}
+        self.torch_relu = torch.relu
+        for name, module in model.named_modules():
+            label = name or "model"
+            self.handles.append(module.register_forward_pre_hook(self._enter(label)))
+            leaf = not any(True for _ in module.children())
+            self.handles.append(module.register_forward_hook(self._leave(label, leaf)))
+        F.relu = torch.relu = self._relu
+        F.scaled_dot_product_attention = self._attention
+
+    def close(self) -> None:
+        """Put everything back."""
+        for name, function in self.plain.items():
+            setattr(F, name, function)
+        torch.relu = self.torch_relu
+        for handle in self.handles:
+            handle.remove()
+
+    def part(self, name: str, kind: str) -> Part:
+        return self.parts.setdefault(name, Part(name, kind))
+
+    def _enter(self, name: str) -> Callable[..., None]:
+        return lambda module, inputs: self.inside.append(name)
+
+    def _leave(self, name: str, leaf: bool) -> Callable[..., None]:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            self.inside.pop()
+            if leaf and torch.is_tensor(output) and output.is_floating_point():
+                self._measure(name, type(module).__name__, output.detach(), inputs)
+
+        return hook
+
+    def _measure(self, name: str, kind: str, out: Any, inputs: Any) -> None:
+        part = self.part(name, kind)
+        part.finite = part.finite and bool(out.isfinite().all())
+        part.mean, part.spread = float(out.float().mean()), _spread(out)
+        if inputs and torch.is_tensor(inputs[0]) and inputs[0].is_floating_point() and _spread(inputs[0]):
+            part.gain = part.spread / _spread(inputs[0])
+        examples = out.flatten(1) if out.ndim == 4 else out.flatten(0, -2)
+        if len(examples) > 1:
+            part.varies = float(examples.float().std(0, unbiased=False).max())
+        if kind in ("Tanh", "Sigmoid", "Hardtanh", "Softsign"):
+            low = 0.0 if kind == "Sigmoid" else -1.0
+            near = 0.01 * (1.0 - low)
+            part.saturated = float(((out < low + near) | (out > 1 - near)).float().mean())
+        if kind in ("ReLU", "ReLU6"):
+            self._dead(part, out)
+
+    def _dead(self, part: Part, out: Any) -> None:
+        """Share of units (channels of an image, last places elsewhere) that no example made active."""
+        units = out.movedim(1, -1) if out.ndim == 4 else out
+        seen = (units > 0).flatten(0, -2).any(0)
+        before = self.active.get(part.name)
+        self.active[part.name] = seen if before is None or before.shape != seen.shape else before | seen
+        part.dead = 1 - float(self.active[part.name].float().mean())
+
+    def _relu(self, x: Any, *rest: Any, **named: Any) -> Any:
+        out = self.plain["relu"](x, *rest, **named) if rest or named else self.torch_relu(x)
+        inside = self.inside[-1] if self.inside else "model"
+        if self.kinds.get(inside) not in ("ReLU", "ReLU6"):  # nn.ReLU comes here as well
+            self._dead(self.part(f"{inside} (relu)", "relu"), out.detach())
+        return out
+
+    def _attention(self, q: Any, k: Any, v: Any, *rest: Any, **named: Any) -> Any:
+        with torch.no_grad():
+            part = self.part(f"{self.inside[-1] if self.inside else 'model'} (attention)", "attention")
+            part.entropy = _entropy(q.detach()[:2].float(), k.detach()[:2].float(), rest, named)
+        return self.plain["scaled_dot_product_attention"](q, k, v, *rest, **named)
+
+
+def _spread(x: Any) -> float:
+    return float(x.detach().float().std(unbiased=False))
+
+
+def _entropy(q: Any, k: Any, rest: tuple[Any, ...], named: dict[str, Any]) -> float | None:
+    """Mean entropy of the weights over that of even weights, places with one choice left out."""
+    mask: Any = named.get("attn_mask", rest[0] if rest else None)
+    causal = named.get("is_causal", rest[2] if len(rest) > 2 else False)
+    scores = q @ k.mT * (named.get("scale") or 1 / math.sqrt(q.shape[-1]))
+    rows, columns = scores.shape[-2:]
+    allowed = torch.ones(rows, columns, dtype=torch.bool, device=scores.device)
+    if causal:
+        allowed = allowed.tril()
+    elif torch.is_tensor(mask) and mask.ndim == 2:
+        allowed = mask if mask.dtype == torch.bool else mask > -1e4
+    weights = scores.masked_fill(~allowed, -math.inf).softmax(-1)
+    entropy = -(weights * weights.clamp_min(1e-30).log()).sum(-1)
+    choices = allowed.sum(-1)
+    useful = choices > 1
+    if not bool(useful.any()):
+        return None
+    return float((entropy[..., useful] / choices[useful].float().log()).mean())
+
+
+def measure(found: dict[str, Any], steps: int) -> dict[str, Part]:
+    """Train for some steps and measure every part."""
+    model, loss = found["model"], found.get("loss") or material.plain_loss
+    if not found.get("batches"):
+        raise LookupError("there are no batches to train on: give `batches` in the function's dict")
+    model.train()
+    optimizers, watch = material.optimizers(found), Watch(model)
+    parts = {
+        name: Part(name, "parameter", p.numel(), matrix=p.ndim > 1) for name, p in model.named_parameters()
+    }
+    params = dict(model.named_parameters())
+    try:
+        for step in range(steps):
+            before = {name: p.detach().clone() for name, p in params.items()}
+            model.zero_grad(set_to_none=True)
+            loss(model, found["batches"][step % len(found["batches"])]).backward()
+            for name, p in params.items():
+                if p.grad is not None:
+                    parts[name].gradients.append(float(p.grad.norm()))
+                    parts[name].finite &= bool(p.grad.isfinite().all())
+            for optimizer in optimizers:
+                optimizer.step()
+            for name, p in params.items():
+                size = float(before[name].norm()) or float(p.detach().norm()) or 1.0
+                parts[name].updates.append(float((p.detach() - before[name]).norm()) / size)
+    finally:
+        watch.close()
+    for name, p in params.items():
+        part = parts[name]
+        part.trained = p.requires_grad
+        part.gradient = statistics.median(part.gradients) if part.gradients else None
+        part.update = statistics.median(part.updates)
+        part.finite &= bool(p.isfinite().all())
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding):
+            rows = module.weight.detach().float().norm(dim=1)
+            parts[f"{name}.weight"].longest_row = float(rows.max() / rows.median().clamp_min(1e-12))
+    return {**parts, **watch.parts}
+
+
+# -- what is unhealthy: a function and a row in CHECKS -------------------------------------------------
+
+
+def not_finite(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.finite:
+        return None
+    return Found(
+        part.name, "not finite", 1.0, "nan or inf", "find its input: log, division, root, half precision"
+    )
+
+
+def unused(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.kind != "parameter" or not part.trained or part.gradients:
+        return None
+    return Found(part.name, "unused", 0.9, "no gradient ever reached it", "use it in forward, or remove it")
+
+
+def no_gradient(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.kind != "parameter" or not part.gradients or max(part.gradients) > 0:
+        return None
+    shows = f"its gradient is 0 in all {len(part.gradients)} steps"
+    return Found(
+        part.name, "no gradient", 0.85, shows, "what lies behind it is dead, detached or multiplied by 0"
+    )
+
+
+def frozen(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.kind != "parameter" or (part.trained and (not part.gradient or max(part.updates) > 0)):
+        return None
+    shows = "requires_grad is off" if not part.trained else "it has a gradient and does not move"
+    return Found(part.name, "frozen", 0.85, shows, "give it to the optimizer, or remove it if it is meant so")
+
+
+def dead(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.dead is None or part.dead < DEAD:
+        return None
+    shows = f"{part.dead:.0%} of its units are 0 for every example"
+    return Found(
+        part.name, "dead", 0.5 + 0.5 * part.dead, shows, "smaller rate or weights, bias 0, a leaky unit"
+    )
+
+
+def saturated(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.saturated is None or part.saturated < SATURATED:
+        return None
+    shows = f"{part.saturated:.0%} of its values are at an end of their range"
+    return Found(part.name, "saturated", 0.7, shows, "smaller weights before it, or a norm")
+
+
+def loud(part: Part, parts: dict[str, Part]) -> Found | None:
+    """An output far above its input, or a gradient far above that of the other parameters."""
+    attempt = "scale of its weights, a norm before it, clipping"
+    if part.gain is not None and part.gain > LOUD and (part.spread or 0.0) > 10:
+        shows = f"its output is {part.gain:.3g} times its input"
+        return Found(part.name, "exploding", 0.8, shows, attempt)
+    others = [p.gradient for p in parts.values() if p is not part and p.gradient]
+    usual = statistics.median(others) if len(others) > 1 else math.inf
+    if part.gradient is None or part.gradient < max(10 * LOUD * usual, 10.0):
+        return None
+    shows = f"its gradient is {part.gradient / usual:.3g} times the median"
+    return Found(part.name, "exploding", 0.6, shows, attempt)
+
+
+def faint(part: Part, parts: dict[str, Part]) -> Found | None:
+    if not part.matrix or not part.gradient:  # the bias of keys has no gradient by nature
+        return None
+    most = max(p.gradient or 0.0 for p in parts.values())
+    if part.gradient > FAINT * most:
+        return None
+    shows = f"its gradient is {part.gradient / most:.1e} of the largest"
+    return Found(part.name, "vanishing", 0.6, shows, "a residual path, a norm, or other initial weights")
+
+
+def fast(part: Part, parts: dict[str, Part]) -> Found | None:
+    # A bias or a gain starts at 0 or 1 and may move much; a matrix that is rewritten in ten steps may not.
+    if part.kind != "parameter" or part.update is None or part.update < FAST or part.size < 256:
+        return None
+    shows = f"a step changes it by {part.update:.0%} of its norm"
+    return Found(part.name, "too fast", 0.5, shows, "a smaller learning rate for it, or a warm-up")
+
+
+def still(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.kind != "parameter" or not part.gradient or not part.update or part.update > STILL:
+        return None
+    return Found(
+        part.name, "too slow", 0.4, f"a step changes it by {part.update:.1e} of its norm", "a larger rate"
+    )
+
+
+def collapsed(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.entropy is None or part.entropy > COLLAPSED:
+        return None
+    shows = f"its entropy is {part.entropy:.1%} of that of even attention: it looks at one place"
+    return Found(part.name, "collapsed", 0.7, shows, "normalise queries and keys, or scale by 1/sqrt(width)")
+
+
+def constant(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.varies is None or part.varies > 1e-7 * max(1.0, abs(part.mean or 0.0)) or part.dead == 1.0:
+        return None
+    return Found(part.name, "constant", 0.75, "its output is the same for all", "its weights, its input")
+
+
+def long_row(part: Part, parts: dict[str, Part]) -> Found | None:
+    if part.longest_row is None or part.longest_row < LONG_ROW:
+        return None
+    shows = f"its longest row is {part.longest_row:.3g} times the median"
+    return Found(part.name, "exploding", 0.65, shows, "a norm after it, a smaller rate, decay")
+
+
+CHECKS: dict[str, Callable[[Part, dict[str, Part]], Found | None]] = {
+    "not finite": not_finite,
+    "unused": unused,
+    "no gradient": no_gradient,
+    "frozen": frozen,
+    "dead": dead,
+    "saturated": saturated,
+    "loud": loud,
+    "faint": faint,
+    "fast": fast,
+    "still": still,
+    "collapsed": collapsed,
+    "constant": constant,
+    "long row": long_row,
+}
+
+
+def examine(parts: dict[str, Part]) -> list[Found]:
+    """Every unhealthy part, the worst first."""
+    found = [f for part in parts.values() for check in CHECKS.values() if (f := check(part, parts))]
+    return sorted(found, key=lambda one: -one.weight)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="")
+    parser.add_argument("--steps", type=int, default=8)
+    options = parser.parse_args()
+    try:
+        parts = measure(material.find(options.model, "min"), options.steps)
+    except LookupError as error:
+        print(material.MARK + json.dumps({"problem": str(error)}))
+        sys.exit(0)
+    shown = [
+        {k: v for k, v in asdict(part).items() if k not in ("gradients", "updates")}
+        for part in parts.values()
+    ]
+    answer = {"steps": options.steps, "parts": shown, "found": [asdict(one) for one in examine(parts)]}
+    print(material.MARK + json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
