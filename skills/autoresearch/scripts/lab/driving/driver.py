@@ -37,7 +37,7 @@ def alone(home: Path) -> Iterator[None]:
 
 def drive(root: Path, order: Order, say: Say) -> Plan:
     """Take turns until there is nothing more to do; return why."""
-    lab = Lab(root)
+    lab, say = Lab(root), _each_once(say)
     with alone(lab.home):
         _forget_failure(lab)
         patience, awake, said = Patience(say), Awake(), ""
@@ -56,6 +56,19 @@ def drive(root: Path, order: Order, say: Say) -> Plan:
             _end_session(root, order, say)
             _leave(root, "interrupted")
             raise
+
+
+def _each_once(say: Say) -> Say:
+    """The same line twice in a row is said once: a turn comes every few seconds."""
+    last = ""
+
+    def tell(line: str) -> None:
+        nonlocal last
+        if line != last:
+            say(line)
+        last = line
+
+    return tell
 
 
 class Awake:

@@ -26,6 +26,7 @@ KEEPER = Path(__file__).with_name("keeper.py")
 PASSED = ("AUTORESEARCH_DIE_AT", "AUTORESEARCH_STEPS")  # named crash points, for the keeper only
 CLAIM_SECONDS = 20.0  # for a keeper from its start to its claim, 0.1 s on an idle machine
 STUBBORN_SECONDS = 60.0  # after it was asked to end, the keeper itself is ended
+TMUX_TRIES, TMUX_PAUSE_SECONDS = 3, 0.2
 OUTPUT_BYTES = 4_500_000
 
 
@@ -77,7 +78,7 @@ class Seat:
         step("seat.start")
         env = {**environment, **{name: os.environ[name] for name in PASSED if name in os.environ}}
         command = [sys.executable, "-I", str(KEEPER), str(self.folder.resolve())]
-        attached = bool(pane) and _in_tmux(pane, [*command, "pane"], env)
+        attached = bool(pane) and _in_tmux(pane, self.session, [*command, "pane"], env)
         if attached and not self._claimed(CLAIM_SECONDS):
             attached = False
         if not attached:
@@ -162,8 +163,8 @@ def tmux() -> str | None:
     return shutil.which("tmux")
 
 
-def _in_tmux(name: str, command: list[str], env: Mapping[str, str]) -> bool:
-    """Open a detached session on a server of the campaign's own.
+def _in_tmux(server: str, session: str, command: list[str], env: Mapping[str, str]) -> bool:
+    """Open a detached tmux session on a server of the campaign's own.
 
     The server takes over our environment, so that no key stands on a command line, and reads no settings: one
     that ends sessions nobody looks at would end the agent.
@@ -171,27 +172,17 @@ def _in_tmux(name: str, command: list[str], env: Mapping[str, str]) -> bool:
     program = tmux()
     if program is None:
         return False
-    opened = [
-        program,
-        "-L",
-        name,
-        "-f",
-        os.devnull,
-        "-u",
-        "new-session",
-        "-d",
-        "-s",
-        name,
-        "-x",
-        "200",
-        "-y",
-        "50",
-    ]
-    try:
-        done = subprocess.run(
-            [*opened, *command], env={**env, "TERM": env.get("TERM") or "screen"}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+    size = ("-x", "200", "-y", "50")
+    opened = [program, "-L", server, "-f", os.devnull, "-u", "new-session", "-d", "-s", session, *size]
+    for _ in range(TMUX_TRIES):
+        try:
+            done = subprocess.run(
+                [*opened, *command], env={**env, "TERM": env.get("TERM") or "screen"}, timeout=20,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        if not done.returncode:
+            return True
+        time.sleep(TMUX_PAUSE_SECONDS)  # the server of the session before may be about to leave
+    return False
