@@ -18,7 +18,7 @@ What the environment can say (all optional):
     AUTORESEARCH_EXPORT   1 writes the weights there too               default: 0
     AUTORESEARCH_HELDOUT  1 scores the held-out split as well          default: 0
     AUTORESEARCH_SEALED   1: a training exports and does not score; --score does  default: 0
-    AUTORESEARCH_SANDBOX  JSON list, the start of a command that shuts a process in; --score uses it for the model
+    AUTORESEARCH_SANDBOX  JSON list, the start of a command that shuts a process in: for --score --level L2
     AUTORESEARCH_DETERMINISTIC  1: the same seed and steps give the same bits  default: 0
     HF_ENDPOINT           address of a mirror of the Hugging Face hub  default: https://huggingface.co
     SEED                  whole number: weights and order of rows      default: 1337
@@ -1444,10 +1444,10 @@ def export(model: torch.nn.Module, source: Path, data: Data, settings: Settings,
 # ---------------------------------------------------------------------------
 
 # L1: the model is built in this process, after everything it could patch was taken aside.
-# L2: it is built in two processes that are shut in: no labels, no scored files, no network. One gets the rows
-# and answers with logits, from which the score comes. The other gets rows whose future is noise, at places drawn
-# by lot: its logits there must be the same, so who looks ahead, or at a neighbour, is seen. Two processes, since
-# one could remember what it has answered.
+# L2: it is built in two processes that are shut in: no labels, no scored files, no network. One gets the
+# rows and answers with logits, from which the score comes. The other gets rows whose future is noise, at
+# places drawn by lot: its logits there must be the same, so who looks ahead, or at a neighbour, is seen.
+# Two processes, since one could remember what it has answered.
 BLIND_BATCHES = 32         # batches in which one place of each row is asked for blindly
 SAME_LOGITS = 1e-2         # logits; as PROBE_TOLERANCE
 _exp, _log, _isfinite, _arange, _LN2 = np.exp, np.log, np.isfinite, np.arange, math.log(2)
@@ -1476,14 +1476,14 @@ class Here:
 
 
 class Elsewhere:
-    """A model in a process of its own, which is shut in: tokens go in by a pipe, logits come by shared memory."""
+    """A model in a process that is shut in: tokens go in by a pipe, logits come by shared memory."""
 
     def __init__(self, folder: Path, hidden: list[str], settings: Settings) -> None:
         preset = settings.preset
         self.shape = (preset.eval_rows, preset.seq_len, preset.vocab_size)
         self.memory = shared_memory(4 * math.prod(self.shape))
         self.logits = np.memmap(self.memory, np.float32, "r", shape=self.shape)
-        self.said = tempfile.TemporaryFile()
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         descriptor = self.memory.fileno()
         wrapper = json.loads(os.environ["AUTORESEARCH_SANDBOX"])
         hide = [word for path in hidden for word in ("--hide", path)]
@@ -1536,7 +1536,7 @@ def shared_memory(size: int) -> IO[bytes]:
     if hasattr(os, "memfd_create"):
         file: IO[bytes] = os.fdopen(os.memfd_create("logits"), "r+b")
     else:
-        file = tempfile.TemporaryFile()
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - given to the caller
     file.truncate(size)
     return file
 
@@ -1720,7 +1720,8 @@ def needed_to_import(name: str, path: Path) -> bool:
 def other_libraries() -> list[Path]:
     """Standard libraries of other Pythons on this machine: much of their text is the same."""
     own = Path(sysconfig.get_paths()["stdlib"]).resolve()
-    places = ("/usr/lib", "/usr/local/lib", "/opt/*/lib", "~/.pyenv/versions/*/lib", "~/.local/share/uv/python/*/lib")
+    homes = ("~/.pyenv/versions/*/lib", "~/.local/share/uv/python/*/lib")
+    places = ("/usr/lib", "/usr/local/lib", "/opt/*/lib", *homes)
     found = []
     for place in places:
         root, _, rest = str(Path(place).expanduser()).partition("/*")
