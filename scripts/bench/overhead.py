@@ -104,6 +104,21 @@ def resume_after_a_kill(folder: Path) -> None:
     print(f"`resume` after kill -9: slowest {slowest:.3f} s, killed at {last} (target 2)")
 
 
+def write_chain(path: Path, lines: list[str]) -> None:
+    """Write the records with links of their own, as the tool would have."""
+    sys.path.insert(0, str(SCRIPTS))
+    from lab.chain import Chain, link_of, linked
+
+    end, whole = Chain().end, []
+    for text in lines:
+        record = json.loads(text)
+        record.pop("link", None)
+        line = linked(json.dumps(record, separators=(",", ":")).encode(), end)
+        end = link_of(line)
+        whole.append(line)
+    path.write_bytes(b"".join(whole))
+
+
 def big_journal(folder: Path, experiments: int) -> None:
     """Multiply a real experiment's records, then ask for the status."""
     path = folder / ".autoresearch" / "journal.jsonl"
@@ -117,7 +132,7 @@ def big_journal(folder: Path, experiments: int) -> None:
             lines.append(text)
     incumbent = json.loads(call(folder, "--json", "status")[1])["incumbent"]["commit"]
     lines.append(json.dumps({"schema": 1, "seq": seq + 1, "event": "tree", "commit": incumbent}))
-    path.write_text("\n".join(lines) + "\n")
+    write_chain(path, lines)
     empty = timed([sys.executable, "-c", "import click, yaml"], folder)
     first, out = call(folder, "status")
     (folder / "train.py").write_text(TRAIN.format(value=9999.0))

@@ -73,7 +73,7 @@ def touches(text: str, about: About) -> list[tuple[str, str, int]]:
     names = names_of(tree)
     found = []
     for node in ast.walk(tree):
-        for rule in RULES:
+        for rule in RULES if isinstance(node, LOOKED_AT) else ():
             found += [(kind, what, getattr(node, "lineno", 1)) for kind, what in rule(node, names, about)]
     return sorted(found, key=lambda row: row[2])
 
@@ -212,9 +212,16 @@ def _targets(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> list[str]:
     """The names an assignment binds, attributes with their dots, unpacked tuples one by one."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     flat = [item for t in targets for item in (t.elts if isinstance(t, ast.Tuple | ast.List) else [t])]
-    return [ast.unparse(t) for t in flat if isinstance(t, ast.Name | ast.Attribute)]
+    named = (t for t in flat if isinstance(t, ast.Name | ast.Attribute))
+    return [t.id if isinstance(t, ast.Name) else ast.unparse(t) for t in named]
 
 
+# Most nodes are names and contexts, which no rule looks at.
+LOOKED_AT = (
+    ast.Import, ast.ImportFrom, ast.Call, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Delete, ast.Constant,
+    ast.While, ast.If, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.List, ast.Tuple, ast.Set,
+    ast.Dict,
+)  # fmt: skip
 RULES: tuple[Rule, ...] = (
     _imports, _seed, _budget, _evaluation, _reads, _metric, _patched, _exits, _shadows, _literals,
 )  # fmt: skip
