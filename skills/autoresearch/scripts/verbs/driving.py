@@ -71,6 +71,8 @@ def drive(
         return
     if not command:
         raise LabError("no agent command", "drive -- claude -p", USAGE)
+    if "/" in command[0]:  # the session's folder is the project's, and not where this is typed
+        command = (str(Path(command[0]).absolute()), *command[1:])
     order = turns.Order(command, way or "", pause, fruitless, silent_after, target, tmux)
     turns.check(lab, order)
     if what == "cron":
