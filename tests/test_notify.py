@@ -158,6 +158,15 @@ def test_a_run_at_work_is_no_silence_and_its_end_begins_one() -> None:
     assert kinds(due(state, SETTINGS, around(66, run_ended_at=at(55)))) == ["silent"]
 
 
+def test_a_silence_is_measured_across_a_change_of_the_zone() -> None:
+    state = a_state("discard")
+    state.active_at = "2026-11-21T03:00:00.000+02:00"  # one in the night, UTC
+    ended = "2026-11-21T02:30:00.000+01:00"  # half past one, UTC, though its text sorts before
+    early, late = "2026-11-21T02:39:00.000+01:00", "2026-11-21T02:41:00.000+01:00"
+    assert due(state, SETTINGS, Around(early, run_ended_at=ended)) == []
+    assert kinds(due(state, SETTINGS, Around(late, run_ended_at=ended))) == ["silent"]
+
+
 def test_a_short_budget_leaves_an_agent_ten_minutes_to_think() -> None:
     quick = Settings(command="x", metric="val_bpb", goal="min", edit=("a",), seconds=5)
     state = a_state("discard")

@@ -92,23 +92,24 @@ def _silent(state: State, settings: Settings, around: Around) -> Notice | None:
     if not since:
         return None
     seconds = between(since, around.now)
-    return Notice(
-        f"silent since {since}", "silent", message.silent(state, settings, seconds, around.budget_spent)
-    )
+    text = message.silent(state, settings, seconds, around.budget_spent)
+    return Notice(f"silent since {since}", "silent", text)
 
 
 def silent_since(state: State, settings: Settings, around: Around) -> str:
     """When the agent was last seen, once that is two budgets ago and nothing but it is waited for; or ""."""
     if state.finished or state.stopped or around.running:
         return ""
-    since = max(state.active_at, around.run_ended_at)
+    since = state.active_at
+    if between(since, around.run_ended_at) > 0:  # compared as times: the zone may change in the night
+        since = around.run_ended_at
     patience = max(SILENT_SECONDS, SILENT_BUDGETS * settings.seconds)
     return since if since and between(since, around.now) > patience else ""
 
 
 def _best(state: State, settings: Settings, around: Around) -> Notice | None:
     """The newest confirmation, or the newest keep that is clear of the noise; at most one an hour."""
-    last = max((str(n["at"]) for n in state.notices.values() if n["kind"] == "best"), default="")
+    last = next((str(n["at"]) for n in reversed(state.notices.values()) if n["kind"] == "best"), "")
     if state.finished or (last and between(last, around.now) < BEST_EVERY_SECONDS):
         return None
     confirmed = [c for c in state.confirmations.values() if c.verdict == "confirmed"]
@@ -127,7 +128,7 @@ def _best(state: State, settings: Settings, around: Around) -> Notice | None:
 def _digest(state: State, settings: Settings, around: Around) -> Notice | None:
     """After so many verdicts or hours since the last one, when anything happened in them."""
     told = [(str(n["at"]), int(key.split()[1])) for key, n in state.notices.items() if n["kind"] == "digest"]
-    at, before = max(told, default=(state.started, 0))
+    at, before = told[-1] if told else (state.started, 0)
     done = len(tried(state))
     enough = bool(settings.digest_experiments) and done - before >= (settings.digest_experiments or 0)
     late = bool(settings.digest_hours) and between(at, around.now) >= HOUR * (settings.digest_hours or 0.0)
@@ -137,9 +138,8 @@ def _digest(state: State, settings: Settings, around: Around) -> Notice | None:
 
 
 def tried(state: State) -> list[Experiment]:
-    """Every experiment with a verdict but the baseline, in the order of the verdicts."""
-    rows = [e for e in state.experiments.values() if e.verdict and e.id != BASELINE]
-    return sorted(rows, key=lambda e: e.verdict_at)
+    """Every experiment with a verdict but the baseline, oldest first: one runs at a time."""
+    return [e for e in state.experiments.values() if e.verdict and e.id != BASELINE]
 
 
 Ask = Callable[[State, Settings, Around], "Notice | None"]
