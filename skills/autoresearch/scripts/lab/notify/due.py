@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab.account import CLEAR
+from lab.driving.silence import silent_after
 from lab.model import BASELINE, Experiment, State
 from lab.notify import message
 from lab.report.figures import between
-from lab.report.material import SILENT_BUDGETS, SILENT_SECONDS
 from lab.report.needs import CRASHES_IN_A_ROW, DISK_LOW_GB
 from lab.settings import Settings
 
@@ -103,7 +103,7 @@ def silent_since(state: State, settings: Settings, around: Around) -> str:
     since = state.active_at
     if between(since, around.run_ended_at) > 0:  # compared as times: the zone may change in the night
         since = around.run_ended_at
-    patience = max(SILENT_SECONDS, SILENT_BUDGETS * settings.seconds)
+    patience = silent_after(settings.seconds)
     return since if since and between(since, around.now) > patience else ""
 
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from lab.driving.silence import silent_after
 from lab.model import BASELINE, Experiment, Run, State
 from lab.report.figures import Figures, between, figures, said
 from lab.report.shown import Evidence, Proof, proofs, weigh
 from lab.settings import Settings
-
-SILENT_BUDGETS = 2  # without a new experiment: after so many budgets of a run the agent counts as silent ...
-SILENT_SECONDS = 600.0  # ... but not sooner than this
 
 Curve = Sequence[tuple[float, float]]
 
@@ -203,4 +201,4 @@ class Material:
         if self.finished or self.state.stopped or self.beside.budget_spent or busy:
             return 0.0
         since = between(self.last_at, self.beside.now)
-        return since if since > max(SILENT_SECONDS, SILENT_BUDGETS * self.settings.seconds) else 0.0
+        return since if since > silent_after(self.settings.seconds) else 0.0
