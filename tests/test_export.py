@@ -409,6 +409,7 @@ def test_runs_are_sent_once_and_a_half_sent_one_is_made_anew(project: Project, s
         assert said.startswith(f"{sent} runs sent, {known} were there") and "secret" not in said
     tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in store.runs.values()]
     assert sorted(tag["autoresearch.run"] for tag in tags) == [f"t1/{name}" for name in wanted]
+    assert all(tag["mlflow.note.content"].startswith("    ") for tag in tags)  # Markdown: a code block
     assert all(header["Authorization"].startswith("Basic ") for header in store.headers)
 
 

@@ -75,10 +75,10 @@ PARAMS = ("experiment", "seed", "commit", "parent", "arguments", "role")  # what
 
 def _tags(row: RunRow) -> list[Record]:
     """What became of a run, and the words beside it; the hypothesis as the description MLflow shows."""
-    tags = [
-        {"key": f"autoresearch.{k}", "value": v} for k, v in row.words.items() if k not in ("run", *PARAMS)
-    ]
-    return [*tags, {"key": "mlflow.note.content", "value": row.words.get("hypothesis", "")}]  # type: ignore[list-item]
+    tags = {f"autoresearch.{k}": v for k, v in row.words.items() if k not in ("run", *PARAMS)}
+    # MLflow shows a description as Markdown, images from elsewhere included: a code block stays text.
+    tags["mlflow.note.content"] = f"    {row.words.get('hypothesis', '')}"
+    return [{"key": key, "value": value} for key, value in tags.items()]
 
 
 def _metric(key: str, value: float, at: int, x: int) -> Record:
