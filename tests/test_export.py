@@ -24,7 +24,7 @@ from lab.export.tfevents import _crc, event_file
 
 # What an MLflow server needs of the whole package's 850 MB; no job of its own is run.
 READERS = ("tensorboard==2.21.0", "mlflow-skinny==3.17.2", "flask==3.1.3", "flask-cors==6.0.5",
-           "sqlalchemy==2.1.9", "alembic==1.20.1", "aiohttp", "numpy", "pandas")  # fmt: skip
+           "sqlalchemy", "alembic", "aiohttp", "numpy", "pandas")  # fmt: skip
 QUIET = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
