@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from world import Project, a_project
+
+from lab.detect import Wishes, detect
+from lab.sandbox import landlock
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# A project of two files: the training leaves its "model", a number; score.py, which no candidate changes, measures it.
+TRAIN = """import os, pathlib
+MODEL = 1.0
+out = pathlib.Path(os.environ["AUTORESEARCH_RUN_DIR"])
+(out / "model.txt").write_text(str(MODEL))
+print("val_loss:", MODEL + 0.5)
+"""
+SCORE = """import pathlib, sys
+model = float(pathlib.Path(sys.argv[1], "model.txt").read_text())
+if model != model:
+    sys.exit("FAIL: the model is nan")
+held = float((pathlib.Path(__file__).parent / "val.txt").read_text())
+print("val_loss:", model + held)
+"""
+EVALUATE = "evaluate: {command: 'python score.py {export}', hide: [val.txt]}\n"
+needs_landlock = pytest.mark.skipif(landlock.version() < 1, reason="this kernel has no Landlock")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Project:
+    """A campaign at L1 with its baseline measured."""
+    files = {"train.py": TRAIN, "score.py": SCORE, "val.txt": "0.5"}
+    project = a_project(tmp_path / "p", files)
+    flags = ("--metric", "val_loss", "--goal", "min", "--protect", "score.py", "--protect", "val.txt")
+    project.ok("init", "--tag", "t1", "--edit", "train.py", *flags)
+    project.write("autoresearch.yaml", project.read("autoresearch.yaml") + EVALUATE)
+    project.ok("baseline", "--repeats", "1")
+    return project
+
+
+def last(world: Project) -> dict:
+    """What run.json says of the newest experiment's first run."""
+    experiment = world.ok("show", "last")["experiment"]
+    return json.loads(world.read(f".autoresearch/runs/{experiment}.1/run.json"))
+
+
+def test_the_metric_is_what_the_evaluation_gives(world: Project) -> None:
+    assert world.ok("show", "e000")["metric"] == 1.5
+    result = last(world)
+    assert (result["level"], result["own_metric"], result["metric"]) == ("L1", 1.5, 1.5)
+    assert result["evaluation_seconds"] > 0
+    world.edit("MODEL = 1.0", "MODEL = 0.25")
+    found = world.ok("try", "a smaller number")
+    assert (found["verdict"], found["metric"], found["level"], found["flags"]) == ("keep", 0.75, "L1", [])
+    assert "measured: L1" in world.run("wait", "e001").out
+
+
+def test_a_number_of_the_trainings_own_counts_for_nothing_and_is_told(world: Project) -> None:
+    world.edit("MODEL + 0.5", "0.001")
+    found = world.ok("try", "say something better")
+    assert (found["verdict"], found["metric"]) == ("discard", 1.5)
+    assert "itself printed 0.001" in " ".join(found["flags"])
+    assert "printed 0.001" in last(world)["detail"]
+
+
+def test_a_training_that_prints_no_number_is_measured_all_the_same(world: Project) -> None:
+    world.edit('print("val_loss:", MODEL + 0.5)', 'print("done")')
+    world.edit("MODEL = 1.0", "MODEL = 0.5")
+    assert world.ok("try", "print nothing")["metric"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("MODEL = 1.0", "MODEL = float('nan')", "FAIL: the model is nan"),
+        ('(out / "model.txt").write_text(str(MODEL))', "pass", "FileNotFoundError"),
+    ],
+)
+def test_what_the_evaluation_refuses_is_a_crash_in_its_words(
+    world: Project, old: str, new: str, says: str
+) -> None:
+    world.edit(old, new)
+    found = world.ok("try", "leave no good model")
+    assert found["verdict"] == "crash" and "invalid" in found["reason"] and says in found["reason"]
+
+
+def test_the_evaluation_comes_from_the_baseline(world: Project) -> None:
+    """What a training leaves beside its model, under the names of the evaluation, is not used."""
+    world.edit("MODEL = 1.0", "MODEL = 1.0\nopen('score.py', 'w').write('print(\"val_loss: 0.0\")')")
+    found = world.ok("try", "write another evaluation")
+    assert found["verdict"] == "crash" and "protected" in found["reason"]
+    other = (
+        "(out / 'score.py').write_text('print(0)'); (out / 'json.py').write_text('print(\"val_loss: 0\")')"
+    )
+    world.edit(
+        "MODEL = 1.0",
+        f"MODEL = 1.0\n{other}".replace("(out", "(pathlib.Path(os.environ['AUTORESEARCH_RUN_DIR'])"),
+    )
+    assert world.ok("try", "leave modules beside the model")["metric"] == 1.5
+
+
+@needs_landlock
+def test_a_training_cannot_read_what_is_scored(world: Project) -> None:
+    place = world.root / "val.txt"
+    world.edit("MODEL = 1.0", f"MODEL = -float(open({str(place)!r}).read())")
+    found = world.ok("try", "learn the scored number")
+    assert found["verdict"] == "crash" and "sandbox hides" in found["reason"]
+    world.edit("MODEL = 1.0", "MODEL = -float(open('val.txt').read())")
+    assert world.ok("try", "from its own folder")["verdict"] == "crash"
+    assert (world.root / "val.txt").read_text() == "0.5"
+
+
+def test_a_hidden_list_that_fails_is_no_candidates_fault(world: Project) -> None:
+    text = world.read("autoresearch.yaml")
+    world.write(
+        "autoresearch.yaml", text.replace("hide: [val.txt]", "hide: [val.txt], hidden: python nothing.py")
+    )
+    world.edit("MODEL = 1.0", "MODEL = 0.9")
+    world.run("try", "anything")
+    runs = [r for r in world.records() if r["event"] == "run_ended" and r["experiment"] == "e001"]
+    assert runs and {r["outcome"] for r in runs} == {"infra"}
+    assert "evaluate.hidden" in runs[0]["detail"]
+
+
+def test_the_evaluation_may_not_change_in_a_campaign(world: Project) -> None:
+    text = world.read("autoresearch.yaml")
+    world.write("autoresearch.yaml", text.replace("python score.py", "python -B score.py"))
+    assert "began with" in world.refused(3, "status")["message"]
+
+
+def test_nothing_is_left_of_the_pristine_export(world: Project) -> None:
+    assert [p.name for p in (world.root / ".autoresearch" / "worktrees").iterdir()] in ([], ["e000.1"])
+    names = {p.name for p in (world.root / ".autoresearch" / "runs" / "e000.1").iterdir()}
+    assert {"evaluate.log", "run.log", "model.txt"} <= names and "out" not in names
+
+
+def test_our_own_target_is_sealed_at_the_highest_level() -> None:
+    found = detect(REPOSITORY, Wishes(command="SEED=1 uv run train.py"), set(), {"prepare.py", "train.py"})
+    assert found.evaluate == "uv run prepare.py --score {export}"
+    assert (found.evaluate_level, found.evaluate_hidden) == ("L2", "uv run prepare.py --hidden")
+
+
+def test_another_project_is_not(tmp_path: Path) -> None:
+    project = a_project(tmp_path / "p")
+    assert detect(project.root, Wishes(), set(), {"prepare.py"}).evaluate is None
