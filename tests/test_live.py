@@ -166,7 +166,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A campaign with its baseline, made once."""
     project = a_project(tmp_path_factory.mktemp("begun") / "p", {"train.py": SLOW, "README.md": "x\n"})
     project.ok("init", "--tag", "t1", "--metric", "val_bpb", "--goal", "min", "--edit", "train.py",
-               "--command", f"{sys.executable} train.py", "--budget", "60s")  # fmt: skip
+               "--command", f"{sys.executable} train.py", "--budget", "10m")  # fmt: skip
     project.ok("baseline", "--repeats", "1")
     return project
 
@@ -195,12 +195,12 @@ def begin(project: Project, words: str, value: str = "0.90") -> None:
 
 def open_gate(project: Project) -> dict:
     Path(project.env["GATE"]).write_text("")
-    return project.ok("wait", "--max", "60")
+    return project.ok("wait", "--max", "300")
 
 
 def test_watch_shows_the_run_beside_its_parent_at_the_same_step(gated: Project) -> None:
     begin(gated, HOSTILE)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not (gated.ok("watch")["work"] and gated.ok("watch")["work"][0]["step"] == 50):
         assert time.monotonic() < end
     before = everything(gated.root)
@@ -398,7 +398,7 @@ VERDICT = (
 ROW = "!!document.querySelector('#runs tbody tr:nth-child(2) td:nth-child(5)')?.textContent.includes('keep')"
 WAIT = """new Promise(done => {{ const began = performance.now(); (function look() {{
   if ({0}) done(Date.now() / 1000);
-  else if (performance.now() - began > 60000) done(0);
+  else if (performance.now() - began > 50000) done(0);
   else setTimeout(look, 10);
 }})() }})"""
 READING = """const filter = document.getElementById('filter');
