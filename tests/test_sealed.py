@@ -10,7 +10,7 @@ from lab.detect import Wishes, detect
 from lab.sandbox import landlock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# A project of two files: the training leaves its "model", a number; score.py, which no candidate changes, measures it.
+# The training leaves its "model", a number; score.py, which no candidate changes, measures it.
 TRAIN = """import os, pathlib
 MODEL = 1.0
 out = pathlib.Path(os.environ["AUTORESEARCH_RUN_DIR"])
@@ -91,13 +91,9 @@ def test_the_evaluation_comes_from_the_baseline(world: Project) -> None:
     world.edit("MODEL = 1.0", "MODEL = 1.0\nopen('score.py', 'w').write('print(\"val_loss: 0.0\")')")
     found = world.ok("try", "write another evaluation")
     assert found["verdict"] == "crash" and "protected" in found["reason"]
-    other = (
-        "(out / 'score.py').write_text('print(0)'); (out / 'json.py').write_text('print(\"val_loss: 0\")')"
-    )
-    world.edit(
-        "MODEL = 1.0",
-        f"MODEL = 1.0\n{other}".replace("(out", "(pathlib.Path(os.environ['AUTORESEARCH_RUN_DIR'])"),
-    )
+    beside = "import json, pathlib, os; place = pathlib.Path(os.environ['AUTORESEARCH_RUN_DIR'])"
+    files = "(place / 'score.py').write_text('print(0)'); (place / 'json.py').write_text('print(0)')"
+    world.edit("MODEL = 1.0", f"MODEL = 1.0\n{beside}\n{files}")
     assert world.ok("try", "leave modules beside the model")["metric"] == 1.5
 
 
