@@ -20,6 +20,7 @@ from listeners import Mail, Web, deaf, until
 from world import ENTRY, Project, a_project
 
 from lab.campaign import Lab
+from lab.launch import policy_of
 from lab.notify.channels import Channel, sender_python
 from lab.notify.keeping import alive
 from lab.notify.messenger import Messenger
@@ -159,6 +160,7 @@ def test_no_secret_is_left_anywhere(world: Project, tmp_path: Path) -> None:
             f"file:{file}",
         )
         tell(world, *places)
+        assert str(file) in policy_of(Lab(world.root), os.environ).hidden
         world.edit("import os, random", "import os, random\nprint('seen', os.environ.get('TOKEN'))")
         world.ok("try", f"with api_key={CANARY} in its words")
         crash(world)

@@ -8,7 +8,7 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lab.atomic import write_atomic
@@ -121,8 +121,9 @@ def policy_of(lab: Lab, environment: Mapping[str, str]) -> Policy:
     """What a run of this campaign may do; its own folders come to it when it starts."""
     settings = lab.settings
     shown = {os.path.realpath(lab.root / Path(path).expanduser()) for path in settings.sandbox_read}
-    hidden = [path for path in keys(environment, lab.root) if os.path.realpath(path) not in shown]
-    opened = [str(lab.root / Path(path).expanduser()) for path in settings.sandbox_write]
+    secret = [*keys(environment, lab.root), *_absolute(lab, settings.secret_files)]
+    hidden = [path for path in secret if os.path.realpath(path) not in shown]
+    opened = _absolute(lab, settings.sandbox_write)
     disk = int(settings.sandbox_disk_gb * 2**30)
     return Policy(
         write=(*caches(environment), *opened),
@@ -133,6 +134,10 @@ def policy_of(lab: Lab, environment: Mapping[str, str]) -> Policy:
         file_bytes=disk,
         disk_bytes=disk,
     )
+
+
+def _absolute(lab: Lab, paths: Iterable[str]) -> list[str]:
+    return [str(lab.root / Path(path).expanduser()) for path in paths]
 
 
 def _evaluation(lab: Lab, run: Run, tree: Path, environment: dict[str, str]) -> dict[str, object]:

@@ -91,6 +91,11 @@ class Settings:
         return tuple(name for place in self.notify for name in FROM_ENVIRONMENT.findall(place))
 
     @property
+    def secret_files(self) -> tuple[str, ...]:
+        """The lists of addresses that `notify:` names; no run may read them."""
+        return tuple(place.removeprefix("file:") for place in self.notify if place.startswith("file:"))
+
+    @property
     def aim(self) -> str:
         """The metric and its direction in words."""
         return f"{self.metric} ({'lower' if self.goal == 'min' else 'higher'} is better)"
