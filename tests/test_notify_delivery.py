@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
@@ -272,6 +273,23 @@ def test_the_messenger_starts_again_with_the_next_verb_after_a_kill(world: Proje
         crash(world)
         until(lambda: web.got, "the crashes are told")
         assert alive(world.root / ".autoresearch/notify") not in (0, pid)
+
+
+def test_a_campaign_that_nobody_has_touched_for_an_hour_is_told_of_by_the_messenger_alone(
+    world: Project,
+) -> None:
+    hour = datetime.timedelta(hours=1)
+    rows = world.records()
+    for row in rows:
+        row["at"] = (datetime.datetime.fromisoformat(row["at"]) - hour).isoformat(timespec="milliseconds")
+    with Web() as web:
+        tell(world, web.url())
+        world.write(".autoresearch/journal.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+        with messenger(world):
+            until(lambda: delivered(world), "the silence is told")
+        title, best, change = web.got[0].words.splitlines()[:3]
+        assert title.startswith("autoresearch t1: no sign of the agent for 1 h")
+        assert (best, change) == ("Experiment e000: baseline", "val_bpb 1.000000, keep")
 
 
 # -- in this process, with a clock of our own ---------------------------------------------------------------
