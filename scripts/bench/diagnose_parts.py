@@ -169,10 +169,6 @@ def constant_layer() -> Material:
     return _with(model, _batches(), optimizer=lambda m: torch.optim.SGD(m[4].parameters(), 1e-3))
 
 
-def hasty_rate() -> Material:
-    return _with(plain(), _batches(), optimizer=lambda m: torch.optim.Adam(m.parameters(), 0.3))
-
-
 # Name -> what makes it, what must be found, and in which part (the beginning of its name).
 SICK: dict[str, tuple[Callable[[], Material], str, str]] = {
     "dead units (module)": (dead_units, "dead", "1"),
@@ -191,7 +187,6 @@ SICK: dict[str, tuple[Callable[[], Material], str, str]] = {
     "vanishing gradient": (vanishing_stack, "vanishing", "0"),
     "nan weight": (not_a_number, "not finite", "2"),
     "constant layer": (constant_layer, "constant", "2"),
-    "rate far too high": (hasty_rate, "too fast", "0"),
 }
 HEALTHY: dict[str, Callable[[], Material]] = {
     "relu": lambda: _with(plain(), _batches()),

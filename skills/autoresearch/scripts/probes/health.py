@@ -23,8 +23,7 @@ DEAD = 0.5  # of the units: never above 0
 SATURATED = 0.6  # of the values: at an end of their range
 LOUD = 100.0  # times the median of the other modules
 FAINT = 1e-6  # times the largest
-FAST = 0.1  # of a weight's norm, in one step
-STILL = 1e-7
+STILL = 1e-7  # of a weight's norm, in one step
 COLLAPSED = 0.05  # of the entropy of even attention
 LONG_ROW = 50.0  # times the median norm of an embedding's rows
 
@@ -203,7 +202,8 @@ def measure(found: dict[str, Any], steps: int) -> dict[str, Part]:
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Embedding):
             rows = module.weight.detach().float().norm(dim=1)
-            parts[f"{name}.weight"].longest_row = float(rows.max() / rows.median().clamp_min(1e-12))
+            used = rows[rows > 0]  # rows that start at 0 wait for their first token
+            parts[f"{name}.weight"].longest_row = float(rows.max() / used.median().clamp_min(1e-12))
     return {**parts, **watch.parts}
 
 
@@ -280,14 +280,6 @@ def faint(part: Part, parts: dict[str, Part]) -> Found | None:
     return Found(part.name, "vanishing", 0.6, shows, "a residual path, a norm, or other initial weights")
 
 
-def fast(part: Part, parts: dict[str, Part]) -> Found | None:
-    # A bias or a gain starts at 0 or 1 and may move much; a matrix that is rewritten in ten steps may not.
-    if part.kind != "parameter" or part.update is None or part.update < FAST or part.size < 256:
-        return None
-    shows = f"a step changes it by {part.update:.0%} of its norm"
-    return Found(part.name, "too fast", 0.5, shows, "a smaller learning rate for it, or a warm-up")
-
-
 def still(part: Part, parts: dict[str, Part]) -> Found | None:
     if part.kind != "parameter" or not part.gradient or not part.update or part.update > STILL:
         return None
@@ -325,7 +317,6 @@ CHECKS: dict[str, Callable[[Part, dict[str, Part]], Found | None]] = {
     "saturated": saturated,
     "loud": loud,
     "faint": faint,
-    "fast": fast,
     "still": still,
     "collapsed": collapsed,
     "constant": constant,

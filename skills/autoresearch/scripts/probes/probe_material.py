@@ -7,6 +7,7 @@ A project gives a function (`file.py:name`) that returns a module, or a dict wit
     batches     a list of (inputs, targets) to train on                         health, verify-metric
     loss        loss(model, batch) -> scalar                                    cross-entropy or squared error
     optimizer   optimizer(model) -> torch optimizer, or a list of them          Adam, rate 1e-3
+    train       all training batches, to look for validation examples          verify-metric
     val         a list of (inputs, targets) as the evaluation reads them        verify-metric
     score       score(model, val) -> the metric as it is printed                verify-metric
     goal        "min" or "max"                                                  the setting's
