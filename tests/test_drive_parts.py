@@ -30,6 +30,7 @@ from lab.driving.spending import READERS, Spending, account_of, calls_refused, r
 from lab.driving.turns import ended, last_words
 from lab.errors import LabError
 from lab.model import Confirmation, Experiment, Record, State
+from lab.notify.due import Around, due
 from lab.report.material import Beside, Material
 from lab.report.story import Story
 from lab.report.words import wake
@@ -479,6 +480,17 @@ def test_the_page_shows_what_the_sessions_cost_for_what_they_brought(story: Stor
 def test_a_drive_that_gave_up_is_the_first_thing_that_needs_a_person() -> None:
     story = a_story(PAID, gave_up="5 sessions in a row brought no experiment")
     assert story.needs[0].reason.startswith("drive gave up: 5 sessions")
+
+
+def test_people_are_told_once_that_a_drive_gave_up_and_again_after_the_next() -> None:
+    story = a_story(PAID, gave_up="5 sessions in a row brought no experiment")
+    state, settings = story.m.state, story.m.settings
+    told = [notice for notice in due(state, settings, Around(now=at(60))) if notice.kind == "decision"]
+    assert len(told) == 1 and "5 sessions in a row" in told[0].text
+    state.notices[told[0].key] = {"kind": "decision", "at": NOON}
+    assert not [notice for notice in due(state, settings, Around(now=at(60))) if notice.kind == "decision"]
+    state.agents.append(a_session(2))
+    assert [notice for notice in due(state, settings, Around(now=at(60))) if notice.kind == "decision"]
 
 
 # -- the driver's own patience ---------------------------------------------------------------------------

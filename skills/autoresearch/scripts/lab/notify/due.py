@@ -57,11 +57,13 @@ def _finished(state: State, settings: Settings, around: Around) -> Notice | None
 
 
 def _decision(state: State, settings: Settings, around: Around) -> Notice | None:
-    """The loop stopped by itself, or cannot begin."""
+    """The loop stopped by itself, or cannot begin, or its agent brings nothing."""
     if state.finished:
         return None
     if state.stopped and state.stopped_by != "user":
         return Notice(f"stopped {state.stopped_at}", "decision", message.stopped(state, settings))
+    if state.gave_up:
+        return Notice(f"drive gave up {len(state.agents)}", "decision", message.gave_up(state))
     first = state.baseline
     if first and first.verdict == "crash":
         return Notice(f"baseline {first.verdict_at}", "decision", message.no_baseline(state, first, settings))

@@ -37,6 +37,12 @@ def no_baseline(state: State, first: Experiment, settings: Settings) -> str:
     return _text(state, "the baseline crashed, a decision is needed", said(first.reason, 2 * REASON))
 
 
+def gave_up(state: State) -> str:
+    """`drive` starts the agent no more."""
+    return _text(state, "no agent at work, a decision is needed", said(state.gave_up, 3 * REASON),
+                 "`drive` starts it again when that is mended")  # fmt: skip
+
+
 def crashes(state: State, row: Sequence[Experiment], settings: Settings) -> str:
     """Several experiments in a row gave no number."""
     last = row[-1]
