@@ -111,6 +111,5 @@ def _note(e: Experiment, text: str, lines: dict[str, int], found: Findings) -> N
     for run in e.runs:
         noted = said.get(f"run {run.id}", "").rpartition(", ")[2]
         if run.metric is not None and re.fullmatch(r"-?\d+\.\d{6}", noted) and noted != f"{run.metric:.6f}":
-            found.add(
-                lines.get(run.id), run.id, f"the journal says {run.metric:.6f}, git's note says {noted}"
-            )
+            text = f"the journal says {run.metric:.6f}, git's note says {noted}"
+            found.add(lines.get(f"end {run.id}"), run.id, text)
