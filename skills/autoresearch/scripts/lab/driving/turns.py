@@ -27,6 +27,7 @@ from lab.driving.silence import silent_after
 from lab.driving.spending import calls_refused, read_spending
 from lab.errors import LabError
 from lab.model import Record, State, now
+from lab.notify import keeping
 from lab.redact import one_line
 from lab.runners.environment import project_environment, resolve_argv
 from lab.steps import step
@@ -72,6 +73,7 @@ def turn(root: Path, order: Order, say: Say, awake: str = "") -> Plan:
     lab = Lab(root)
     lab.read()
     _advance(lab, say)
+    keeping.ensure(lab)
     decided = plan(present(lab, order, awake), rules(lab, order))
     ACTS[decided.do](lab, order, decided, say)
     return decided
