@@ -1448,6 +1448,13 @@ def export(model: torch.nn.Module, source: Path, data: Data, settings: Settings,
 # rows and answers with logits, from which the score comes. The other gets rows whose future is noise, at
 # places drawn by lot: its logits there must be the same, so who looks ahead, or at a neighbour, is seen.
 # Two processes, since one could remember what it has answered.
+# Where so many logits cannot be sent in time, the number is L1's, from a process that has the labels and
+# tells the loss of each row; some rows, drawn by lot, are scored at L2 as well, and their losses must be
+# the same.
+TOO_MANY = 4e9             # logits of a split; 30 s of one core, and more than a GPU's evaluation may take
+SAMPLED = 4e8              # logits that are sent then
+AT_ONCE = 1.3e8            # logits in the shared memory
+SAME_LOSS = 1e-2           # share of a row's nats by which the two may differ: other batches, other rounding
 BLIND_BATCHES = 32         # batches in which one place of each row is asked for blindly
 SAME_LOGITS = 1e-2         # logits; as PROBE_TOLERANCE
 _exp, _log, _isfinite, _arange, _LN2 = np.exp, np.log, np.isfinite, np.arange, math.log(2)
@@ -1480,7 +1487,7 @@ class Elsewhere:
 
     def __init__(self, folder: Path, hidden: list[str], settings: Settings) -> None:
         preset = settings.preset
-        self.shape = (preset.eval_rows, preset.seq_len, preset.vocab_size)
+        self.shape = (rows_at_once(preset), preset.seq_len, preset.vocab_size)
         self.memory = shared_memory(4 * math.prod(self.shape))
         self.logits = np.memmap(self.memory, np.float32, "r", shape=self.shape)
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -1527,6 +1534,10 @@ class Elsewhere:
         self.process.wait()
 
 
+def rows_at_once(preset: Preset) -> int:
+    return min(preset.eval_rows, max(1, int(AT_ONCE / preset.seq_len / preset.vocab_size)))
+
+
 ANSWER = struct.Struct("<3q")
 Model = Here | Elsewhere
 
@@ -1551,7 +1562,7 @@ def serve(folder: Path, descriptor: int) -> None:
     settings = read_settings()
     preset = settings.preset
     model, around = build_exported(folder)
-    shape = (preset.eval_rows, preset.seq_len)
+    shape = (rows_at_once(preset), preset.seq_len)
     with os.fdopen(descriptor, "r+b") as memory:
         out = np.memmap(memory, np.float32, "r+", shape=(*shape, preset.vocab_size))
     with torch.no_grad(), around:
@@ -1579,16 +1590,33 @@ def build_exported(folder: Path) -> tuple[Any, Any]:
 
 def score_side(model: Model, blind: Model, data: Data, settings: Settings, side: str) -> float:
     """Bits per byte; tokens, batches and the loss are this file's, sums are in float64."""
+    table, lengths = scored_rows(data, settings, side)
+    nats = row_losses(model, blind, table, lengths, settings)
+    return float(nats.sum()) / _LN2 / float(lengths[table[:, 1:]].sum())
+
+
+def scored_rows(data: Data, settings: Settings, side: str) -> tuple[Tokens, np.ndarray[Any, Any]]:
+    """The rows of a split that are scored, in whole batches, and the bytes of each token."""
     preset = settings.preset
-    rows, dice = preset.eval_rows, SystemRandom()
     with _opening_is_ours():
-        table = np.array(data.rows(side)[: max(rows, preset.eval_tokens // preset.seq_len)])
-        lengths = np.load(data.folder / "token_bytes.npy", allow_pickle=False).astype(np.float64)
+        table = data.rows(side)
+        batches = min(preset.eval_tokens // preset.seq_len, len(table)) // preset.eval_rows
+        if batches < 1:
+            rows = preset.eval_rows
+            raise Refused(f"the {side} split has {len(table)} rows, fewer than a batch of {rows}: add text")
+        chosen = np.array(table[: batches * preset.eval_rows])
+        return chosen, np.load(data.folder / "token_bytes.npy", allow_pickle=False).astype(np.float64)
+
+
+def row_losses(
+    model: Model, blind: Model, table: Tokens, lengths: np.ndarray[Any, Any], settings: Settings
+) -> np.ndarray[Any, Any]:
+    """Nats of each row, without its BOS; the rows are whole batches."""
+    preset = settings.preset
+    rows, dice = rows_at_once(preset), SystemRandom()
+    nats = np.zeros(len(table))
     batches = len(table) // rows
-    if batches < 1:
-        raise Refused(f"the {side} split has {len(table)} rows, fewer than a batch of {rows}: add text")
     blindly = set(dice.sample(range(batches), min(BLIND_BATCHES, batches)))
-    nats = size = 0.0
     model.ask(table[:rows, :-1])
     for index in range(batches):
         batch = table[index * rows : (index + 1) * rows]
@@ -1601,10 +1629,50 @@ def score_side(model: Model, blind: Model, data: Data, settings: Settings, side:
         if index in blindly:
             compare(logits, checked_answer(blind.take(), settings), places)
         loss = losses(logits.reshape(-1, preset.vocab_size), batch[:, 1:].reshape(-1))
-        counted = lengths[batch[:, 1:].reshape(-1)]
-        nats += float(loss[counted > 0].sum())
-        size += float(counted.sum())
-    return nats / _LN2 / size
+        counted = lengths[batch[:, 1:]] > 0
+        nats[index * rows : (index + 1) * rows] = (loss.reshape(counted.shape) * counted).sum(axis=1)
+    return nats
+
+
+def told_losses(folder: Path, side: str) -> None:
+    """In a process that has the labels: the nats of each row as JSON, worked out on the device."""
+    import torch
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    settings = read_settings()
+    table, lengths = scored_rows(open_data(settings), settings, side)
+    model, around = build_exported(folder)
+    rows, nats = settings.preset.eval_rows, []
+    counted = torch.from_numpy(lengths > 0).to(settings.device)
+    with torch.no_grad(), around:
+        for start in range(0, len(table), rows):
+            x, y = to_device(table[start : start + rows], settings.device)
+            loss = torch.nn.functional.cross_entropy(
+                model(x).float().flatten(0, 1), y.flatten(), reduction="none"
+            )
+            nats += (loss.view(y.shape).double() * counted[y]).sum(dim=1).tolist()
+    answers.write(json.dumps(nats))
+    answers.close()
+
+
+def score_told(
+    folder: Path, level: str, hidden: list[str], data: Data, settings: Settings, side: str
+) -> float:
+    """The number of a process that has the labels; at L2 checked on rows that it cannot know."""
+    table, lengths = scored_rows(data, settings, side)
+    command = [sys.executable, "-B", str(Path(__file__).resolve()), "--tell", str(folder), side]
+    done = subprocess.run(command, capture_output=True)
+    try:
+        told = np.array(json.loads(done.stdout), dtype=np.float64)
+    except ValueError:
+        last = done.stderr[-300:].decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise Refused(f"the model's process ended with {done.returncode}: | {''.join(last)}") from None
+    if told.shape != (len(table),) or not _isfinite(told).all():
+        raise Refused("not finite: the model's process told no loss for some rows")
+    if level == "L2":
+        cross_check(folder, hidden, table, lengths, told, settings)
+    return float(told.sum()) / _LN2 / float(lengths[table[:, 1:]].sum())
 
 
 def without_future(x: Tokens, places: list[int], vocab_size: int) -> Tokens:
@@ -1626,7 +1694,7 @@ def compare(logits: Logits, blind: Logits, places: list[int]) -> None:
 
 def checked_answer(logits: Logits, settings: Settings) -> Logits:
     preset = settings.preset
-    wanted = (preset.eval_rows, preset.seq_len, preset.vocab_size)
+    wanted = (rows_at_once(preset), preset.seq_len, preset.vocab_size)
     if logits.shape != wanted:
         raise Refused(f"the model gave logits of shape {logits.shape}, not {wanted}")
     return logits
@@ -1641,6 +1709,31 @@ def losses(logits: Logits, y: Tokens) -> np.ndarray[Any, Any]:
     if not _isfinite(loss).all():
         raise Refused("not finite: the model's logits give a loss of nan or inf in the evaluation")
     return loss
+
+
+def cross_check(
+    folder: Path,
+    hidden: list[str],
+    table: Tokens,
+    lengths: np.ndarray[Any, Any],
+    told: np.ndarray[Any, Any],
+    settings: Settings,
+) -> None:
+    """Refuse losses that are others when the model has no labels."""
+    preset = settings.preset
+    rows = rows_at_once(preset)
+    some = max(1, int(SAMPLED / preset.seq_len / preset.vocab_size / rows)) * rows
+    chosen = sorted(SystemRandom().sample(range(len(table)), min(some, len(table) // rows * rows)))
+    with ExitStack() as stack:
+        models = [Elsewhere(folder, hidden, settings) for _ in range(2)]
+        for one in models:
+            stack.callback(one.close)
+        seen = row_losses(models[0], models[1], table[chosen], lengths, settings)
+    off = abs(seen - told[chosen]) > SAME_LOSS * abs(seen)
+    if off.any():
+        some = f"{int(off.sum())} of {len(chosen)} rows"
+        raise Refused(f"{some} have another loss when the model has no labels")
+    say(f"cross_check:      L2 on {len(chosen)} of {len(table)} rows")
 
 
 def score_export(folder: Path, level: str) -> None:
@@ -1661,9 +1754,29 @@ def score_export(folder: Path, level: str) -> None:
     if data.fingerprint != description["fingerprint"]:
         raise Refused(f"exported with data {description['fingerprint']}, here they are {data.fingerprint}")
     key = comparison_key(data, settings) if sealed else description["comparison_key"]
+    sides = ("val", "heldout")[: 1 + settings.heldout]
+    hidden = [*hidden_files(settings, data), str(settings.data)] if level == "L2" else []
+    many = settings.preset.eval_tokens * settings.preset.vocab_size > TOO_MANY
+    if many:
+        scores = {side: score_told(folder, level, hidden, data, settings, side) for side in sides}
+        level = "L1"
+    else:
+        scores = score_whole(folder, level, hidden, data, settings, sides)
+    if _opened:
+        raise Refused(f"the model's code opened {Path(_opened[0]).name}, which only the evaluation may read")
+    for side, score in scores.items():
+        say(f"{side + '_bpb:':<18}{score:.9f}")
+    say(f"evaluation_level: {level}")
+    for name, value in (("fingerprint", data.fingerprint), ("comparison_key", key)):
+        say(f"{name + ':':<18}{value}")
+
+
+def score_whole(
+    folder: Path, level: str, hidden: list[str], data: Data, settings: Settings, sides: tuple[str, ...]
+) -> dict[str, float]:
+    """Every row at one level."""
     with ExitStack() as stack:
         if level == "L2":
-            hidden = [*hidden_files(settings, data), str(settings.data)]
             models: list[Model] = [Elsewhere(folder, hidden, settings) for _ in range(2)]
         else:
             built, autocast = build_exported(folder)
@@ -1671,15 +1784,7 @@ def score_export(folder: Path, level: str) -> None:
             models = [Here(built, settings) for _ in range(2)]
         for one in models:
             stack.callback(one.close)
-        sides = ("val", "heldout")[: 1 + settings.heldout]
-        scores = {f"{side}_bpb": score_side(models[0], models[1], data, settings, side) for side in sides}
-    if _opened:
-        raise Refused(f"the model's code opened {Path(_opened[0]).name}, which only the evaluation may read")
-    for name, score in scores.items():
-        say(f"{name + ':':<18}{score:.9f}")
-    say(f"evaluation_level: {level}")
-    for name, value in (("fingerprint", data.fingerprint), ("comparison_key", key)):
-        say(f"{name + ':':<18}{value}")
+        return {side: score_side(models[0], models[1], data, settings, side) for side in sides}
 
 
 # ---------------------------------------------------------------------------
@@ -1780,10 +1885,14 @@ def main() -> None:
     parser.add_argument("--level", choices=("L1", "L2"), help="of --score: L2 shuts the model in")
     parser.add_argument("--hidden", action="store_true", help="list what a sealed training may not read")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--tell", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--preset", choices=sorted(PRESETS), help="instead of the one chosen by device")
     arguments = parser.parse_args()
     if arguments.serve:
         serve(Path(arguments.serve[0]), int(arguments.serve[1]))
+        return
+    if arguments.tell:
+        told_losses(Path(arguments.tell[0]), arguments.tell[1])
         return
     if arguments.score:
         score_export(arguments.score, arguments.level or os.environ.get("AUTORESEARCH_LEVEL") or "L1")

@@ -331,3 +331,36 @@ def test_what_a_training_tries_gains_nothing(
     assert value is None or value >= honest - 0.05  # another seed's worth, and no fake one
     if name.startswith(("11", "16")):
         assert value is None
+
+
+# -- where so many logits cannot be sent -----------------------------------------------------------------
+
+FEW = "import sys, prepare; prepare.TOO_MANY = 0; prepare.SAMPLED = 8e6; sys.argv[0] = 'prepare.py'; prepare.main()"
+
+
+def sampled(target: Target, export: Path) -> str:
+    """Score as a large preset is: by a process that has the labels, checked on some rows at L2."""
+    wrapper = json.dumps([sys.executable, "-I", str(CONFINE)])
+    done = subprocess.run(
+        [sys.executable, "-c", FEW, "--score", str(export), "--level", "L2"],
+        cwd=target.pristine,
+        env=target.environment | {"AUTORESEARCH_SANDBOX": wrapper},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.stdout.decode()
+
+
+def test_a_large_split_is_scored_at_l1_and_checked_at_l2(target: Target, honest: float) -> None:
+    text = sampled(target, target.honest)
+    value = number(text)
+    assert value is not None and abs(value - honest) < 1e-6
+    assert "evaluation_level: L1" in text and re.search(
+        r"^cross_check: +L2 on \d+ of \d+ rows", text, re.MULTILINE
+    )
+
+
+def test_losses_that_only_hold_with_the_labels_are_refused(target: Target, tmp_path: Path) -> None:
+    code = "F.cross_entropy = lambda x, y, **k: torch.full((y.numel(),), 0.001)"
+    text = sampled(target, an_export(target, tmp_path / "export", code))
+    assert number(text) is None and "have another loss when the model has no labels" in text
