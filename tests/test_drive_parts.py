@@ -21,9 +21,9 @@ from lab.driving.agents import (
     with_message,
 )
 from lab.driving.driver import GAP_SECONDS, TROUBLE_ALLOWED_SECONDS, Awake, Patience
-from lab.driving.limits import LONGEST, SIGNS, limit_in
 from lab.driving.planning import Plan, Present, Rules, plan
 from lab.driving.prompts import Task, cron_line, message
+from lab.driving.quota import LONGEST, SIGNS, limit_in
 from lab.driving.seat import Ending
 from lab.driving.silence import LEAST_SECONDS, silent_after, silent_seconds
 from lab.driving.spending import READERS, Spending, account_of, calls_refused, read_spending

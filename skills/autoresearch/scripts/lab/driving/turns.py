@@ -18,9 +18,9 @@ from pathlib import Path, PurePath
 from lab import loop
 from lab.campaign import Lab
 from lab.driving.agents import program_of, refuse_attended, with_message
-from lab.driving.limits import limit_in
 from lab.driving.planning import Plan, Present, Rules, plan
 from lab.driving.prompts import Task, message
+from lab.driving.quota import limit_in
 from lab.driving.seat import Ending, Seat, pane_name, tmux
 from lab.driving.session import Spec
 from lab.driving.silence import silent_after
