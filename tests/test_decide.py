@@ -220,9 +220,9 @@ def test_the_user_sets_the_price_and_the_smallest_effect():
 
 
 def test_a_gain_under_its_price_is_discarded_and_the_reason_says_what_it_asks():
-    four = (0.9979 - 3 * SIGMA,) * 3
-    assert action(*four, added=3, removed=0) == "keep"
-    decision = decide(facts(*four, added=60, removed=0))
+    runs = (0.9979 - 2 * SIGMA,) * 3
+    assert action(*runs, added=3, removed=0) == "keep"
+    decision = decide(facts(*runs, added=60, removed=0))
     assert decision.action == "discard"
     assert "its lines" in decision.reason
 

@@ -21,7 +21,7 @@ from statistics import fmean
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "skills" / "autoresearch" / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from decision_nights import DISTURBANCES, NO_GAINS, SCENARIOS, Kind, Night, Result
+from decision_nights import DISTURBANCES, INHERITED, NO_GAINS, SCENARIOS, Kind, Night, Result
 from decision_rules import RULES, Rule, engine, engine_with
 from decision_variants import VARIANTS
 
@@ -100,7 +100,7 @@ def kinds_of(inherited: str, disturbance: str = "none", spread: float = 1.0) -> 
 
 
 def tell_main(nights: int) -> None:
-    for inherited in ("independent", "inherited", "sharp"):
+    for inherited in INHERITED:
         kinds = kinds_of(inherited)
         cells = play_all(RULES, kinds, nights)
         tell_table(f"{inherited} luck, {nights} nights a cell", RULES, kinds, cells)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from lab.decide import effects
 
 # (share of the noise that belongs to the seed, part of that luck a change inherits, weight beforehand)
-WORLDS = ((0.0, 0.0, 0.30), (0.60, 0.60, 0.35), (0.80, 0.80, 0.25), (0.95, 0.97, 0.10))
+WORLDS = ((0.0, 0.0, 0.20), (0.60, 0.60, 0.20), (0.80, 0.80, 0.20), (0.95, 0.97, 0.40))
 LEAST_WEIGHT = 1e-3  # so that no world is ever lost for good
 VAGUE = 1e4  # sigma; the sd of what is not known at all
 OWN = 1e-3  # of the variance: a run is never wholly its seed's
