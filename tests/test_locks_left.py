@@ -16,6 +16,7 @@ def test_locks_that_killed_processes_left_stop_nobody(tmp_path: Path) -> None:
         common / "refs/heads/autoresearch/t1.lock",
         common / "refs/notes/autoresearch.lock",
         home / "index.lock",
+        home / "worktrees/e001.1.index.lock",
     ]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)

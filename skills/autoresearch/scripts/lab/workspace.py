@@ -394,6 +394,7 @@ class Workspace:
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         index = folder.with_name(f"{folder.name}.index")
+        folder.with_name(f"{index.name}.lock").unlink(missing_ok=True)  # of a git that was cut off in here
         env = {"GIT_INDEX_FILE": str(index)}
         self.run("read-tree", commit, env=env)
         self.run("checkout-index", "-a", "-f", "-q", f"--prefix={folder}/", env=env)

@@ -39,12 +39,14 @@ def _run(lab: Lab, run: Run, line: int, found: Findings) -> None:
         found.add(line, run.id, "run.json carries another nonce than the run was started with")
     elif not _same(result.get("metric"), run.metric):
         found.add(line, run.id, f"the journal says {run.metric}, run.json says {result.get('metric')}")
-    elif run.counts and not result.get("evaluated"):
-        _log(lab, run, line, found)
+    elif run.counts:
+        # A process of its own has scored the run; what the program printed is then only its own word.
+        sealed = result.get("level") not in (None, "", "L0")
+        _log(lab, run, line, result.get("own_metric") if sealed else run.metric, found)
 
 
-def _log(lab: Lab, run: Run, line: int, found: Findings) -> None:
-    """Read the number again from what the run printed."""
+def _log(lab: Lab, run: Run, line: int, told: object, found: Findings) -> None:
+    """Read again what the run printed, and compare it with what was `told` of that."""
     settings, folder = lab.settings, lab.run_dir(run)
     scanner = Scanner(settings.metric, settings.take, settings.pattern)
     try:
@@ -58,12 +60,12 @@ def _log(lab: Lab, run: Run, line: int, found: Findings) -> None:
     written = folder / "metrics.json"
     beside = read_metrics_json(written, settings.metric) if is_plain_file(written) else None
     seen = combine(reading, beside).value if beside else reading.value
-    if seen is None:
+    if seen is None or told is None:
         found.unread += 1  # a file in the export had it, or the middle of a long log was cut
         return
     found.reread += 1
-    if not _same(seen, run.metric):
-        found.add(line, run.id, f"the journal says {run.metric}, its log says {seen}")
+    if not _same(seen, told):
+        found.add(line, run.id, f"the journal says {told}, its log says {seen}")
 
 
 def _same(one: object, other: object) -> bool:
