@@ -214,7 +214,7 @@ def main() -> int:
         kept[name] = {
             "figure": figure if good else f"FAILED: {figure}",
             "date": date,
-            "commit": commit.stdout.strip(),
+            "commit": wanted.commit or commit.stdout.strip(),
         }
         print(f"{name}  {kept[name]['figure']}", flush=True)
         if wanted.write:
