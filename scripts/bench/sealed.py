@@ -2,10 +2,10 @@
 
     python scripts/bench/sealed.py [--preset cpu] [--budget cpu:60] [--repeats 1] [--scores 3]
 
-A run at L0 trains and scores in one process. A run at L2 trains without scoring and exports; then the
-evaluation starts two shut-in processes for the model; before the training it names what is hidden. Each is timed whole, in turns, in CPU seconds (what a
-shared machine does not change much) and wall seconds. One export is then scored at L1 and L2 for the numbers
-and for the time of scoring alone. Give the Python that has torch.
+A run at L0 trains and scores in one process. A run at L2 names what is hidden, trains without scoring and
+exports; then the evaluation starts two shut-in processes for the model. Each is timed whole, in turns, in CPU
+seconds (what a shared machine does not change much) and wall seconds. One export is then scored at L1 and L2
+for the numbers and for the time of scoring alone. Give the Python that has torch.
 """
 
 from __future__ import annotations
