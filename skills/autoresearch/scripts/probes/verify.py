@@ -43,7 +43,7 @@ class Ruler:
     def __init__(self, found: dict[str, Any], steps: int) -> None:
         self.found, self.model, self.goal = found, found["model"], found["goal"]
         self.trained = self._train(steps)
-        self.model.eval()
+        self.model.train(False)
 
     def _train(self, steps: int) -> int:
         if not self.found.get("batches"):
@@ -164,7 +164,7 @@ def leaves_the_model(ruler: Ruler) -> Checked:
             digest.update(name.encode() + flat.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    ruler.model.eval()
+    ruler.model.train(False)
     before = state()
     ruler.score()
     after, modes = state(), {module.training for module in ruler.model.modules()}
