@@ -8,6 +8,7 @@ from world import Project, a_project
 
 from lab.detect import Wishes, detect
 from lab.sandbox import landlock
+from lab.sandbox.policy import temporary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # The training leaves its "model", a number; score.py, which no candidate changes, measures it.
@@ -141,3 +142,29 @@ def test_our_own_target_is_sealed_at_the_highest_level() -> None:
 def test_another_project_is_not(tmp_path: Path) -> None:
     project = a_project(tmp_path / "p")
     assert detect(project.root, Wishes(), set(), {"prepare.py"}).evaluate is None
+
+
+@pytest.mark.parametrize("point", ["supervisor.evaluate.before", "supervisor.evaluated"])
+def test_a_supervisor_killed_around_the_evaluation_costs_no_result(tmp_path: Path, point: str) -> None:
+    project = a_project(tmp_path / "p", {"train.py": TRAIN, "score.py": SCORE, "val.txt": "0.5"})
+    project.ok("init", "--tag", "t1", "--edit", "train.py", "--metric", "val_loss", "--goal", "min")
+    project.write("autoresearch.yaml", project.read("autoresearch.yaml") + EVALUATE)
+    project.run("baseline", "--repeats", "1", env={"AUTORESEARCH_DIE_AT": f"{point}#1"})
+    ends = [record["outcome"] for record in project.records() if record["event"] == "run_ended"]
+    assert ends and set(ends) <= {"interrupted", "infra"}
+    project.ok("resume")
+    assert project.ok("baseline", "--repeats", "1")["metric"] == 1.5
+    left = [path.name for path in (project.root / ".autoresearch" / "worktrees").iterdir()]
+    assert not [name for name in left if name.endswith(".sealed")]
+    for run in project.ok("show", "e000")["runs"]:
+        spec = json.loads(project.read(f".autoresearch/runs/{run['id']}/spec.json"))
+        assert not temporary(f"{spec['run']}:{spec['nonce']}").exists()
+
+
+@needs_landlock
+def test_doctor_and_report_say_how_it_is_measured(world: Project) -> None:
+    found = {row["name"]: row for row in world.ok("doctor")["checks"]}
+    assert found["sandbox"]["ok"] and "a write outside was denied" in found["sandbox"]["text"]
+    assert found["evaluation"]["ok"] and found["evaluation"]["text"].startswith("L1")
+    world.ok("report")
+    assert "L1: a process of its own scored" in world.read(".autoresearch/report/report.md")
