@@ -130,8 +130,9 @@ class Keeper:
 
     def _start(self) -> None:
         with Path(self.folder / "prompt.txt" if self.spec.stdin else os.devnull).open("rb") as stdin:
+            env = {**os.environ, COOKIE: self.spec.cookie}
             self.child = subprocess.Popen(
-                self.spec.argv, cwd=self.spec.cwd, env={**os.environ, COOKIE: self.spec.cookie},
+                self.spec.argv, cwd=self.spec.cwd, env=env,
                 stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         assert self.child.stdout is not None
