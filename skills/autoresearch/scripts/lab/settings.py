@@ -376,7 +376,7 @@ def _places(node: yaml.Node, place: Place) -> tuple[str, ...]:
         if PASSWORD.search(text) or (scheme and scheme[1] not in OPEN_SCHEMES and not secret):
             raise spot.error(
                 "holds a key, and this file may be committed",
-                "write ${NAME} in its place and set that variable, or put the URL into a file that only you can "
+                "write ${NAME} in its place and set that variable, or put the URL into a file only you can "
                 "read: file:~/.config/autoresearch/notify",
             )
     return found
