@@ -13,6 +13,7 @@ from world import a_project
 
 from lab.runners.local import Local
 from lab.sandbox import landlock
+from lab.sandbox import policy as policy_module
 from lab.sandbox.denied import Denied
 from lab.sandbox.policy import Policy, around, caches, from_json, keys, temporary
 from lab.sandbox.variables import allowed, named
@@ -155,6 +156,16 @@ def test_a_hole_is_left_out_and_all_beside_it_is_in(tmp_path: Path) -> None:
     found = sorted(path.removeprefix(root) for path in around(root, [f"{root}/a/b/hole", "/elsewhere"]))
     assert found == ["/a/b/other", "/a/c", "/d"]
     assert list(around(root, [])) == [root] and list(around(root, [root])) == []
+
+
+def test_a_file_among_too_many_is_not_silently_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_module, "ENTRIES", 3)
+    for name in "abcd":
+        (tmp_path / name).write_text("x")
+    with pytest.raises(OSError, match="a folder of its own"):
+        list(around(str(tmp_path), [str(tmp_path / "a")]))
 
 
 def test_a_policy_survives_the_spec() -> None:

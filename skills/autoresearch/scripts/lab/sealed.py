@@ -131,8 +131,8 @@ def evaluate(
 
 
 def failed(error: OSError | SandboxFailed) -> tuple[str, str]:
-    """The outcome of an evaluation that could not be started: nobody's candidate is to blame."""
-    return "infra", f"the evaluation could not be started: {error}"
+    """The outcome of what could not be started: nobody's candidate is to blame."""
+    return "infra", f"training or evaluation could not be started: {error}"
 
 
 def verdict_of(found: Evaluated, asked: str) -> tuple[str, str]:

@@ -36,6 +36,7 @@ DEVICES = (
 DEVICE_NAMES = ("nvidia", "accel", "neuron", "davinci", "mali", "apex_")
 FILE_BYTES = 64 * 2**30  # of one file: a checkpoint of the largest model that one GPU holds
 DISK_BYTES = 200 * 2**30  # of one run's own folders
+ENTRIES = 20_000  # in a folder with something hidden: each of the others takes a rule, 10 us
 PROCESSES = 4096  # of one run at once; a loader has dozens, a fork bomb all
 
 
@@ -103,7 +104,8 @@ def devices(alone: bool = False) -> Iterator[str]:
 def around(root: str, holes: Iterable[str]) -> Iterator[str]:
     """Paths that together hold all that is in `root` now, but for the holes.
 
-    Links are left out: what they lead to has its own place here, or is a hole.
+    Links are left out: what they lead to has its own place here, or is a hole. Raises OSError where too much
+    lies beside a hole.
     """
     inside = [hole for hole in holes if is_within(hole, root)]
     if root in inside:
@@ -115,6 +117,10 @@ def around(root: str, holes: Iterable[str]) -> Iterator[str]:
         entries = [entry.path for entry in os.scandir(root) if not entry.is_symlink()]
     except OSError:
         return
+    if len(entries) > ENTRIES:
+        raise OSError(
+            f"{inside[0]} cannot be hidden among {len(entries)} files of {root}: give it a folder of its own"
+        )
     for path in entries:
         yield from around(path, [hole for hole in inside if is_within(hole, path)])
 
