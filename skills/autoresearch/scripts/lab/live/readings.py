@@ -159,7 +159,7 @@ def curve_of_log(log: bytes, most: int | None = None) -> Curve:
 
 def read_curve(folder: Path, most: int | None = None) -> Curve:
     """The loss curve a run left, in a file of its own or else in its log; () without one."""
-    own = curve_of_file(folder)
+    own = curve_of_file(folder) or curve_of_file(folder / "out")  # there while it runs
     return own or curve_of_log(read_end(folder / "run.log", LOG_BYTES, head=True), most)
 
 
