@@ -10,12 +10,13 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from world import a_project
+
 from lab.course import Series, every, from_rows
 from lab.diagnose.causes import CAUSES
 from lab.diagnose.ranking import CHECKS, ranked, signs
 from lab.diagnose.seen import Ran, Seen
 from lab.diagnosis import KEPT_POINTS, curves
-from world import a_project
 
 sys.path.insert(0, str(ROOT / "scripts" / "bench"))
 import diagnose as bench

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from lab.jaxcode import remarks, uses_jax
 from world import Project, a_project
+
+from lab.jaxcode import remarks, uses_jax
 
 sys.path.insert(0, str(ROOT / "scripts" / "bench"))
 
@@ -209,6 +211,7 @@ def test_verify_metric_and_health_work_on_a_project_through_its_own_function(tmp
     files = {name: (bench / name).read_text() for name in ("diagnose_zoo.py", "diagnose_rulers.py")}
     files["probe.py"] = "from diagnose_rulers import language, not_causal\n"
     project = measured(tmp_path / "p", files)
+    project.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     project.ok("health", "--model", "probe.py:language")
     done = project.ok("verify-metric", "--model", "probe.py:language")
     assert done["failed"] == [] and len([c for c in done["checks"] if c["ok"]]) >= 8
