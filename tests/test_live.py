@@ -382,13 +382,13 @@ def test_events_tell_of_a_new_verdict(gated: Project) -> None:
     begin(gated, HOSTILE)
     with served(gated) as url:
         stream = events(url)
-        seq = next(int(text) for name, text in stream if name == "report")
+        seq = next(json.loads(text)["seq"] for name, text in stream if name == "report")
         open_gate(gated)
         for name, text in stream:
             if name == "present" and json.loads(text)["verdicts"][0].startswith("e001 keep 0.9"):
                 assert "\x1b" not in json.loads(text)["verdicts"][0]
                 break
-        assert any(name == "report" and int(text) > seq for name, text in events(url))
+        assert any(name == "report" and json.loads(text)["seq"] > seq for name, text in events(url))
         stream.close()
 
 

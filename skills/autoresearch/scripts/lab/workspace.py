@@ -326,8 +326,9 @@ class Workspace:
         quiet = {"GIT_ASKPASS": "true", "SSH_ASKPASS_REQUIRE": "never"}
         if not self.run("config", "core.sshCommand", ok=(0, 1)):
             quiet["GIT_SSH_COMMAND"] = os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+        env = {**os.environ, **quiet}
         process = subprocess.Popen(
-            command, cwd=self.top, env={**os.environ, **quiet}, start_new_session=True,
+            command, cwd=self.top, env=env, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:

@@ -84,7 +84,7 @@ def _crc(data: bytes) -> int:
     crc, table = 0xFFFFFFFF, _table()
     for byte in data:
         crc = table[(crc ^ byte) & 255] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
+    return ~crc & 0xFFFFFFFF
 
 
 @lru_cache(maxsize=1)

@@ -10,10 +10,10 @@ import base64
 import json
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from lab.errors import LabError
 from lab.export.bundle import Bundle, RunRow
@@ -120,6 +120,13 @@ class _Missing(Exception):
     """What was asked for is not there."""
 
 
+class _Nowhere(HTTPRedirectHandler):
+    """Follows no redirect: the token is meant for the address that was named."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Refuse, so that the answer counts as an error."""
+
+
 class _Server:
     """An MLflow server at an address."""
 
@@ -133,15 +140,16 @@ class _Server:
         host = parts.hostname + (f":{parts.port}" if parts.port else "")
         self.shown = f"{parts.scheme}://{host}{parts.path}".rstrip("/")  # and no name or password
         self._headers = {"Content-Type": "application/json", **_login(parts.username, parts.password)}
+        self._opener = build_opener(_Nowhere)
 
     def ask(self, call: str, **values: object) -> Record:
         """One call; GET without values."""
         body = json.dumps(values).encode() if values else None
-        request = urllib.request.Request(self.shown + API + call, data=body, headers=self._headers)
+        request = Request(self.shown + API + call, data=body, headers=self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with self._opener.open(request, timeout=PATIENCE) as answer:
                 found = json.loads(answer.read() or b"{}")
-        except urllib.error.HTTPError as error:
+        except HTTPError as error:
             said = error.read(300).decode("utf-8", "replace")
             if error.code == 404 and "RESOURCE_DOES_NOT_EXIST" in said:
                 raise _Missing from error

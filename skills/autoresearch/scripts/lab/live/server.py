@@ -50,13 +50,22 @@ class Feed:
         self._news = threading.Condition()
         self._latest: dict[str, tuple[int, str]] = {}  # event -> its number, its data
         self._count = 0
+        self._ended = threading.Event()
         self.listeners = 0
 
+    def end(self) -> None:
+        """Look no more."""
+        self._ended.set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing new will come."""
+        return self._ended.is_set()
+
     def run(self) -> None:
-        """Look for ever."""
+        """Look until `end`."""
         looked = 0.0
-        while True:
-            time.sleep(LOOK_SECONDS)
+        while not self._ended.wait(LOOK_SECONDS):
             due = time.monotonic() - looked >= PRESENT_SECONDS
             if self.listeners and (due or self._looker.changed() or not self._latest):
                 looked = time.monotonic()
@@ -114,7 +123,10 @@ class Server(ThreadingHTTPServer):
     def serve(self) -> None:
         """Answer until interrupted."""
         threading.Thread(target=self.feed.run, daemon=True).start()
-        self.serve_forever(poll_interval=0.2)
+        try:
+            self.serve_forever(poll_interval=0.2)
+        finally:
+            self.feed.end()
 
     def page(self) -> bytes:
         """The page of now, made once for each state of the journal."""
@@ -142,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
         elif address.path not in answers:
             self._say(HTTPStatus.NOT_FOUND, "There is nothing here.\n")
         else:
-            with contextlib.suppress(ConnectionError, TimeoutError):
+            with contextlib.suppress(ConnectionError, TimeoutError, LabError):
                 answers[address.path]()
 
     def _refuse(self) -> None:
@@ -177,14 +189,18 @@ class Handler(BaseHTTPRequestHandler):
         feed.listeners += 1
         try:
             number = 0
-            while True:
+            while not feed.ended:
                 new = feed.after(number, QUIET_SECONDS)
-                lines = [f"event: {name}\ndata: {text}\n\n" for _, name, text in new]
+                lines = [f"event: {name}\ndata: {self._data(name, text)}\n\n" for _, name, text in new]
                 self.wfile.write("".join(lines or [": still here\n\n"]).encode())
                 self.wfile.flush()
                 number = new[-1][0] if new else number
         finally:
             feed.listeners -= 1
+
+    def _data(self, name: str, text: str) -> str:
+        """What an event carries: with `report`, beside the number of the journal's record, the page itself."""
+        return json.dumps({"seq": int(text), "page": self.server.page().decode()}) if name == "report" else text
 
     def _say(self, status: HTTPStatus, text: str) -> None:
         body = text.encode()

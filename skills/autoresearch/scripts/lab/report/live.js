@@ -1,6 +1,6 @@
-// The served page: what runs now comes over events, and the report below is fetched anew when the journal grew.
+// The served page: what runs now comes over events, and so does the report below when the journal grew.
 (function () {
-  var state = document.getElementById("live-state"), said = "", wanted = 0, shown = 0, busy = false;
+  var state = document.getElementById("live-state"), said = "";
 
   function fill(id, texts, tag, name) {
     var place = document.getElementById(id), all = document.createDocumentFragment();
@@ -47,22 +47,12 @@
     if (again) { (again.querySelector("summary") || again).focus({ preventScroll: true }); }
     scrollTo(0, y);
   }
-  function refresh() {
-    if (busy || shown >= wanted) { return; }
-    busy = true;
-    var asked = wanted;
-    fetch("/" + location.search, { cache: "no-store" }).then(function (answer) {
-      if (!answer.ok) { throw new Error(answer.status); }
-      return answer.text();
-    }).then(function (text) {
-      replace(text);
-      shown = asked;
-      document.body.dataset.shown = shown;
-    }).catch(function () { wanted = Math.max(wanted, shown); }).then(function () { busy = false; if (shown < wanted) { setTimeout(refresh, 500); } });
-  }
-
   var source = new EventSource("/events" + location.search);
   source.addEventListener("present", function (event) { show(JSON.parse(event.data)); });
-  source.addEventListener("report", function (event) { wanted = +event.data; refresh(); });
+  source.addEventListener("report", function (event) {
+    var sent = JSON.parse(event.data);
+    replace(sent.page);
+    document.body.dataset.shown = sent.seq;
+  });
   source.onerror = function () { state.textContent = "No connection to the server: is `serve` still running?"; };
 })();

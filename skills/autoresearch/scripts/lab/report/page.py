@@ -71,7 +71,7 @@ class Page:
         bare = len(style) + len(script) + sum(len(part.encode()) for part in parts.values()) + 22_000
         room = min(MOST_ROOM, max(LEAST_ROOM, ROW_ROOM * len(m.rows)))
         self._fill(max(LEAST_BYTES, room - bare))
-        return environment().get_template("page.html").render(
+        return environment().get_template("page.jinja").render(
             s=story, m=m, f=m.figures, page=self, style=Markup(style), script=Markup(script),
             script_hash=_digest(script), reach=self._reach, top=TOP, baseline_id=BASELINE, **parts,
         )  # fmt: skip
