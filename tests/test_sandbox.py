@@ -68,6 +68,18 @@ def test_temporary_files_go_with_the_run(tmp_path: Path) -> None:
     assert folder.name.startswith("autoresearch-") and not folder.exists()
 
 
+@needs_landlock
+def test_compiled_kernels_outlive_the_run_in_a_home_without_caches(tmp_path: Path) -> None:
+    code = (
+        "import os\nfor name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR'):\n"
+        "    open(os.environ[name] + '/kernel', 'w')\nprint('val_bpb: 1')"
+    )
+    environment = dict(os.environ)
+    assert executed(tmp_path, code, sandbox=Policy(write=tuple(caches(environment))).as_json())["metric"] == 1
+    kept = Path(os.environ["HOME"], ".cache")
+    assert (kept / "triton" / "kernel").exists() and (kept / "torchinductor" / "kernel").exists()
+
+
 def test_the_folder_for_temporary_files_leaves_room_for_a_socket() -> None:
     assert len(str(temporary("e001.1:" + "a" * 16))) < 60
 

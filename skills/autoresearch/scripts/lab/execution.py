@@ -28,6 +28,8 @@ OUT = "out"  # in the run's folder: what AUTORESEARCH_RUN_DIR names, so that a t
 OURS = {"spec.json", "run.json", "claim", "cancel", "run.log", "heartbeat.json", "supervisor.log", OUT}
 WITHOUT = "`sandbox: off` in autoresearch.yaml does without"
 NO_SANDBOX = "`sandbox: required`, but this system offers none (`doctor` says what was tried)"
+# Where these would keep compiled kernels by themselves cannot be written, or does not outlive the run.
+COMPILED = {"torchinductor": "TORCHINDUCTOR_CACHE_DIR", "triton": "TRITON_CACHE_DIR"}
 NOT_FOR_THE_TRAINING = ("AUTORESEARCH_DIE_AT", "AUTORESEARCH_STEPS")
 
 
@@ -159,10 +161,11 @@ def _narrowed(environment: dict[str, str], spec: Spec) -> dict[str, str]:
     narrow = allowed(environment, spec.variables) | {"TMPDIR": str(temporary(spec.cookie))}
     home = narrow.get("HOME", "")
     if home.startswith("/") and Path(home).is_dir():
-        folder = Path(home, ".cache", "torchinductor")
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            narrow.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+        for name, variable in COMPILED.items():
+            folder = Path(home, ".cache", name)
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                narrow.setdefault(variable, str(folder))
     return narrow
 
 
