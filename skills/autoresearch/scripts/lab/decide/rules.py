@@ -74,7 +74,7 @@ def early(e: Evidence) -> bool:
 
 
 def reaches(e: Evidence, threshold: float) -> bool:
-    """Whether P is high enough to keep: of 100 changes that do nothing, the first would be kept in 7 otherwise."""
+    """Whether P is high enough to keep; without `EARLY` 7 of 100 first tries that do nothing would be."""
     return e.p >= (max(threshold, EARLY) if early(e) else threshold)
 
 

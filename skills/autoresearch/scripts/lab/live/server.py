@@ -199,8 +199,10 @@ class Handler(BaseHTTPRequestHandler):
             feed.listeners -= 1
 
     def _data(self, name: str, text: str) -> str:
-        """What an event carries: with `report`, beside the number of the journal's record, the page itself."""
-        return json.dumps({"seq": int(text), "page": self.server.page().decode()}) if name == "report" else text
+        """What an event carries: `report` has the page itself beside the number of the journal's record."""
+        if name != "report":
+            return text
+        return json.dumps({"seq": int(text), "page": self.server.page().decode()})
 
     def _say(self, status: HTTPStatus, text: str) -> None:
         body = text.encode()
