@@ -11,6 +11,8 @@ from conftest import ROOT
 from world import Project, a_project
 
 from lab.jaxcode import remarks, uses_jax
+from lab.sandbox.box import put_up
+from lab.sandbox.policy import Policy
 
 sys.path.insert(0, str(ROOT / "scripts" / "bench"))
 
@@ -135,6 +137,19 @@ def test_a_probe_that_breaks_says_its_last_line(tmp_path: Path) -> None:
         "--json", "health", "e000", "--model", "probe.py:make", env={"PYTHONPATH": str(tmp_path)}
     )
     assert answer.code == 4 and "no data here" in json.loads(answer.out)["message"]
+
+
+def test_the_code_that_is_probed_may_not_write_into_the_project(tmp_path: Path) -> None:
+    if put_up(Policy(write=())).facts["kind"] == "none":
+        pytest.skip("this system has no sandbox")
+    code = "from pathlib import Path\ndef make():\n    (Path(__file__).parents[3] / 'leak').write_text('x')\n"
+    project = measured(tmp_path / "p", {"probe.py": code})
+    (tmp_path / "torch.py").write_text(FAKE_TORCH)
+    answer = project.run(
+        "--json", "health", "e000", "--model", "probe.py:make", env={"PYTHONPATH": str(tmp_path)}
+    )
+    assert answer.code == 4 and "PermissionError" in json.loads(answer.out)["message"]
+    assert not (project.root / "leak").exists()
 
 
 def test_a_model_that_is_no_function_of_a_file_is_a_usage_error(tmp_path: Path) -> None:

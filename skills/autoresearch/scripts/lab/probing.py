@@ -12,12 +12,14 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from lab.atomic import write_atomic
 from lab.campaign import FIRST_SEED, Lab
 from lab.errors import USAGE, LabError
 from lab.jaxcode import Remark, remarks, uses_jax
+from lab.launch import policy_of
 from lab.model import Experiment, Record, now
 from lab.redact import one_line
 from lab.runners.environment import project_environment, resolve_argv
@@ -106,9 +108,13 @@ def _ask(
         extra[lab.settings.seed_env] = str(FIRST_SEED)
     python = _python(resolve_argv(argv, environment, lab.root), environment, lab.root)
     extra.setdefault("AUTORESEARCH_BUDGET", f"{lab.settings.seconds:g}")
-    environment |= {**extra, "PYTHONDONTWRITEBYTECODE": "1"}
+    scratch = folder / "tmp-of-the-probe"
+    scratch.mkdir()
+    environment |= {**extra, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(scratch)}
+    policy = policy_of(lab, environment)
+    policy = replace(policy, write=(*policy.write, str(folder)))
     options = [*more, *(["--model", place] if place else [])]
-    answer = ask(script, [python, *options], environment, folder, seconds)
+    answer = ask(script, [python, *options], environment, folder, seconds, policy)
     if "problem" in answer:
         raise LabError(
             f"nothing to probe: {one_line(str(answer['problem']), 300)}",

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.redact import one_line
+from lab.sandbox.box import put_up
+from lab.sandbox.policy import Policy
 
 MARK = b"AUTORESEARCH_PROBE "
 SCRIPTS = Path(__file__).resolve().parents[2] / "probes"
@@ -19,15 +21,21 @@ ANSWER_BYTES = 4_000_000
 
 
 def ask(
-    script: str, argv: list[str], env: Mapping[str, str], folder: Path, seconds: float
+    script: str, argv: list[str], env: Mapping[str, str], folder: Path, seconds: float, policy: Policy
 ) -> dict[str, object]:
-    """Run probes/`script` by `argv` (an interpreter and its options) in `folder`; its answer."""
-    command = [*argv[:1], str(SCRIPTS / script), *argv[1:]]
+    """Run probes/`script` by `argv` (an interpreter and its options) in `folder`; its answer.
+
+    What it trains is the candidate's code, which gets no more rights than in a run.
+    """
+    command, box = [*argv[:1], str(SCRIPTS / script), *argv[1:]], put_up(policy)
+    if policy.mode == "required" and box.facts["kind"] == "none":
+        raise LabError("this system has no sandbox, and one is required", "`sandbox: auto` goes without")
     try:
         process = subprocess.Popen(
-            command, cwd=folder, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
+            box.argv(command), cwd=folder, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True, preexec_fn=box.enter,
         )  # fmt: skip
+        box.in_force()
     except OSError as error:
         raise LabError(
             f"cannot start {argv[0]}: {error}", "mend `command:` or install Python there"
