@@ -43,8 +43,8 @@ def perform(run_dir: Path) -> Row:
         outcome, detail = refused
         changed = changed_files(spec) if outcome == "protected" else []
         return row | row_of_nothing(outcome, detail, protected_changed=changed)
-    row |= {"level": "L0"}
     policy, sealed = policy_of(run_dir, spec), from_spec(spec)
+    row |= {"level": None if sealed else "L0"}  # of a sealed run the evaluation says it
     environment = training_environment(run_dir, spec, os.environ)
     if sealed:
         try:
