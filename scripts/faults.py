@@ -29,6 +29,7 @@ PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- table: scripts/faults.py -->", "<!-- end of table -->"
 FIGURE = re.compile(r"FIGURE \w+ (.*)")
 POINTS = re.compile(r"(?m)(?:^|[.sF])(\d+) points:")
+TEXTS = re.compile(r"(?m)(?:^|[.sF])(\d+) texts$")
 ENDED = re.compile(r"(\d+) (passed|failed|skipped|error)")
 
 
@@ -158,6 +159,7 @@ def read(outputs: list[str]) -> tuple[bool, str]:
     seen = {"passed": 0, "failed": 0, "skipped": 0, "error": 0}
     points = sum(int(number) for out in outputs for number in POINTS.findall(out))
     words = [f"{points} points of death"] if points else []
+    words += [f"{number} texts" for out in outputs for number in TEXTS.findall(out)]
     words += [said(text) for out in outputs for text in FIGURE.findall(out)]
     for out in outputs:
         for count, word in ENDED.findall(out.strip().rpartition("\n")[2]):
