@@ -44,6 +44,7 @@ VERBS = {
     "wake": "people", "report": "people", "watch": "watching", "serve": "watching",
     "export": "exporting",
     "remember": "knowing", "recall": "knowing", "ideas": "knowing",
+    "papers": "reading",
     "stop": "ending", "resume": "ending", "finish": "ending",
     "notify": "notifying", "drive": "driving",
     "hook": "hooks",
