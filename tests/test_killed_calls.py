@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_crash_points import EDITS, TRAIN, Trial, _env
-from world import ENTRY, PREPARE, Project, a_project
+from test_crash_points import EDITS, TRAIN, Trial, prepared  # noqa: F401 - a fixture
+from world import ENTRY
 
 pytestmark = pytest.mark.faults
 
@@ -28,14 +28,9 @@ CALLS = {"fsync": 9, "rename,renameat,renameat2": 7, "clone,clone3,fork,vfork": 
 KILLS_OF_THE_SHELL = 50
 
 
-@pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("calls")
-    fresh = a_project(folder / "fresh", {"train.py": TRAIN, "prepare.py": PREPARE})
-    world = Project(shutil.copytree(fresh.root, folder / "ready"), _env(fresh, folder / "count"))
-    world.ok("init", "--tag", "t1")
-    world.ok("baseline", "--repeats", "1")
-    return world.root
+@pytest.fixture(scope="module", name="ready")
+def _ready(prepared: dict[str, Path]) -> Path:  # noqa: F811 - the fixture
+    return prepared["ready"]
 
 
 def traced(trial: Trial, calls: str, count: int, log: Path) -> int:
@@ -82,13 +77,11 @@ def test_a_try_killed_at_any_call_loses_nothing(ready: Path, tmp_path: Path, cal
     assert killed >= 3
 
 
-def test_the_launching_shell_killed_fifty_times_costs_no_run(tmp_path: Path) -> None:
+def test_the_launching_shell_killed_fifty_times_costs_no_run(ready: Path, tmp_path: Path) -> None:
     """The whole process group of an agent's shell dies at a random moment; a new session goes on."""
     rng = random.Random(11)
-    fresh = a_project(tmp_path / "fresh", {"train.py": TRAIN, "prepare.py": PREPARE})
-    world = Project(fresh.root, _env(fresh, tmp_path / "count"))
-    world.ok("init", "--tag", "t1")
-    world.ok("baseline", "--repeats", "1")
+    trial = Trial(ready, tmp_path)
+    world = trial.world
     usual, lost = 1.0, 0
     for number in range(KILLS_OF_THE_SHELL):
         text = world.read("train.py")
@@ -120,12 +113,12 @@ def test_the_launching_shell_killed_fifty_times_costs_no_run(tmp_path: Path) -> 
     records = world.records()
     ideas = [r["hypothesis"] for r in records if r["event"] == "proposed"]
     given = [r["experiment"] for r in records if r["event"] == "verdict"]
-    executed = (tmp_path / "count").read_text().split()
+    executed = trial.executions()
     lost = KILLS_OF_THE_SHELL + 1 - len(set(given))
     print(f"FIGURE P7 shell_kills={KILLS_OF_THE_SHELL} lost={lost} doubled={len(given) - len(set(given))}")
     assert sorted(ideas) == sorted(["baseline", *(f"idea {n}" for n in range(KILLS_OF_THE_SHELL))])
     assert len(given) == len(set(given)) == KILLS_OF_THE_SHELL + 1
-    assert len(executed) == len(set(executed))
+    assert executed and all(count == 1 for count in executed.values()), executed
     assert world.ok("verify")["holds"] is True
 
 
