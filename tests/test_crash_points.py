@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,14 @@ print(f"val_bpb: {LR:.6f}", flush=True)
 if os.environ.get("KILL_ME") == "end":
     os.kill(os.getpid(), 9)
 """
+COUNTS = Path(tempfile.mkdtemp(prefix="counts-"))  # the one place outside of their own that runs may write
+SETTINGS = """command: python3 train.py
+metric: {name: val_bpb, goal: min}
+edit: [train.py]
+protect: [prepare.py]
+budget: {seconds: 60}
+seed: {env: SEED}
+"""
 EDITS = {
     "keep": ("LR = 1.00", "LR = 0.50"),
     "discard": ("LR = 1.00", "LR = 1.50"),
@@ -41,12 +51,19 @@ EDITS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _counts() -> Iterator[None]:
+    yield
+    shutil.rmtree(COUNTS)
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Projects to copy: one fresh, one with the baseline measured."""
     folder = tmp_path_factory.mktemp("prepared")
     fresh = a_project(folder / "fresh", {"train.py": TRAIN, "prepare.py": PREPARE})
-    ready = Project(shutil.copytree(fresh.root, folder / "ready"), _env(fresh, folder / "count"))
+    fresh.write("autoresearch.yaml", SETTINGS + f"sandbox: {{write: ['{COUNTS}']}}\n")
+    ready = Project(shutil.copytree(fresh.root, folder / "ready"), _env(fresh, COUNTS / "ready"))
     ready.ok("init", "--tag", "t1")
     ready.ok("baseline", "--repeats", "1")
     return {"fresh": fresh.root, "ready": ready.root}
@@ -60,7 +77,7 @@ class Trial:
     """One copy of a project, in which one process is killed at one point."""
 
     def __init__(self, template: Path, folder: Path) -> None:
-        self.count = folder / "count"
+        self.count = COUNTS / uuid.uuid4().hex
         base = Project(template, {})
         self.world = Project(shutil.copytree(template, folder / "p", symlinks=True))
         self.world.env = {
