@@ -12,6 +12,7 @@ from lab.literature.shelf import FRESH, SHOWN, Shelf
 from lab.literature.sources import SOURCES, Source
 
 ANSWERED = (OK, CACHED, OLD)
+LONGEST_QUEUE = 60.0  # seconds; a turn further ahead is a clock that was wrong
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,17 @@ def _resting(shelf: Shelf, name: str) -> Answer | None:
 def _question(shelf: Shelf, source: Source, wish: Wish) -> Question:
     base_of(source)  # a wrong address is the caller's to mend, and said before anything is sent
     asked = shelf.earliest(source.name)[0]
-    ago = time.time() - asked
-    earliest = asked + source.pause if 0 <= ago < source.pause else 0.0
+    ago = time.time() - asked  # below 0 when another call has its turn first
+    earliest = asked + source.pause if -LONGEST_QUEUE < ago < source.pause else 0.0
     key = (wish.keys or {}).get(source.name, "")
     return Question(source, wish.words, key, wish.mail, earliest)
 
 
 def _ask(shelf: Shelf, questions: Sequence[Question], seconds: float) -> list[Answer]:
     for question in questions:
-        if question.source.pause:  # before it is asked: two calls at once keep the pause too
-            shelf.asked(question.source.name, max(time.time(), question.earliest), None)
+        turn = max(time.time(), question.earliest)
+        if question.source.pause and turn < time.time() + seconds:
+            shelf.asked(question.source.name, turn, None)  # before: two calls at once keep the pause too
     answers = ask(questions, seconds) if questions else []
     for question, answer in zip(questions, answers, strict=True):
         if answer.state == OK and answer.papers:  # nothing found may be a service's bad day: ask again
