@@ -148,15 +148,20 @@ def _say(obj: Context, words: str, found: Found, count: int, trouble: str) -> No
 def _shown(n: int, paper: Paper, limit: int) -> list[str]:
     cited = f"cited {paper.citations}" if paper.citations is not None else ""
     where = " · ".join(filter(None, (paper.venue, cited, paper.url, ", ".join(paper.sources))))
-    excerpt = one_line(paper.abstract, limit)
+    excerpt = _cut(paper.abstract, limit)
     return [f"{n}. {paper.cited}", f"   {where}", *([f"   {MARK}{excerpt}"] if excerpt else [])]
+
+
+def _cut(text: str, limit: int) -> str:
+    """A paper's text is clean since it came in: here it only gets shorter."""
+    return text if len(text) <= limit else text[: max(limit - 1, 0)].rstrip() + "…"[:limit]
 
 
 def _fitting(rows: Sequence[Record]) -> list[object]:
     """The papers in at most ROOM bytes of JSON: abstracts get shorter first, then the last ones go."""
     kept = list(rows)
     for limit in (4000, 2000, EXCERPT, 400, 200, 0):
-        kept = [{**row, "abstract": one_line(str(row["abstract"]), limit)} for row in rows]
+        kept = [{**row, "abstract": _cut(str(row["abstract"]), limit)} for row in rows]
         if len(json.dumps(hidden(kept))) <= ROOM:
             return list(kept)
     while kept and len(json.dumps(hidden(kept))) > ROOM:
