@@ -15,10 +15,8 @@ from lab.decide.posterior import read
 from lab.decide.statistics import normal_cdf, normal_density, normal_quantile
 from lab.decide.weighing import Evidence, current, losses, settled, weigh
 
-NOISE_DF = 6  # degrees of freedom, the prior's among them, up to which no single run decides ...
-NOISE_RUNS = 3  # ... and so many runs of one candidate are enough ...
-LEAST_HOPE = 0.05  # ... unless its P is below this; meanwhile a keep
-EARLY = 0.80  # has to reach this P
+NOISE_RUNS = 3  # of one candidate are enough while the noise is known from few runs ...
+LEAST_HOPE = 0.05  # ... and one is, where P is below this
 PACE = 0.5  # a repeat has to be worth this part of what a run on a new idea brings
 FALSE_KEEP = 1.0  # what a false keep costs, in units of the noise
 SIDE_RUNS = 2  # of the incumbent for one candidate, beside what `max_runs` says
@@ -37,7 +35,7 @@ def same(e: Evidence) -> Verdict | None:
 
 def noise_first(e: Evidence) -> Verdict | None:
     """While few runs tell the noise, no single run is proof; each repeat tells what a pair is worth, too."""
-    if not early(e) or e.last or e.p <= LEAST_HOPE or len(e.facts.candidate) >= NOISE_RUNS:
+    if not e.early or e.last or e.p <= LEAST_HOPE or len(e.facts.candidate) >= NOISE_RUNS:
         return None
     known = "known from few runs" if e.noise.measured else "only assumed"
     return "repeat", f"the noise is {known}, so it runs again before it is judged"
@@ -45,7 +43,7 @@ def noise_first(e: Evidence) -> Verdict | None:
 
 def clear(e: Evidence) -> Verdict | None:
     """Beyond the doubt that the mode allows."""
-    return ("keep", sentences.paid(e)) if reaches(e, e.mode.keep) and pays(e) else None
+    return ("keep", sentences.paid(e)) if e.p >= e.bar(e.mode.keep) and pays(e) else None
 
 
 def hopeless(e: Evidence) -> Verdict | None:
@@ -60,22 +58,12 @@ def close(e: Evidence) -> Verdict | None:
 
 def shown(e: Evidence) -> Verdict | None:
     """Where no run is left that would be worth it, less is asked than before."""
-    return ("keep", sentences.paid(e)) if reaches(e, e.mode.last) and pays(e) else None
+    return ("keep", sentences.paid(e)) if e.p >= e.bar(e.mode.last) and pays(e) else None
 
 
 def not_shown(e: Evidence) -> Verdict | None:
     """Whatever is left."""
     return "discard", sentences.shortfall(e)
-
-
-def early(e: Evidence) -> bool:
-    """Whether the noise itself is known from few runs only."""
-    return e.noise.df <= NOISE_DF and not e.noise.none
-
-
-def reaches(e: Evidence, threshold: float) -> bool:
-    """Whether P is high enough to keep; without `EARLY` 7 of 100 first tries that do nothing would be."""
-    return e.p >= (max(threshold, EARLY) if early(e) else threshold)
 
 
 def worth(e: Evidence) -> float:

@@ -56,8 +56,7 @@ def shortfall(e: Evidence) -> str:
         return "luck accounts for the difference"
     if e.price > 0 and e.gain < e.price:
         return f"what is to be believed is under the {short(e.price)} that {_cost(e)} asks"
-    limit = e.mode.last
-    return f"not sure enough: {limit:.2f} is needed"
+    return f"not sure enough: {e.bar(e.mode.last):.2f} is needed"
 
 
 def _plain_shortfall(e: Evidence) -> str:
@@ -67,7 +66,8 @@ def _plain_shortfall(e: Evidence) -> str:
 
 
 def _wanted(e: Evidence) -> float:
-    return e.mode.keep if e.p >= e.mode.keep else e.mode.last
+    keep = e.bar(e.mode.keep)
+    return keep if e.p >= keep else e.bar(e.mode.last)
 
 
 def _cost(e: Evidence) -> str:

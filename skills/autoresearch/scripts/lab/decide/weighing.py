@@ -13,6 +13,9 @@ from lab.decide.noise import PRIOR_SIGMA, Trusted, trusted
 from lab.decide.posterior import Losses, Posterior, after_verdict, posterior
 from lab.decide.statistics import mean
 
+NOISE_DF = 6  # degrees of freedom, the prior's among them, up to which no single run decides ...
+EARLY = 0.80  # ... and a keep has to reach this P; else 7 of 100 first tries that do nothing are kept
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -33,6 +36,15 @@ class Evidence:
     gain: float
     sd: float
     last: bool  # no further run can be asked for
+
+    @property
+    def early(self) -> bool:
+        """Whether the noise itself is known from few runs only."""
+        return not self.noise.none and self.noise.df <= NOISE_DF
+
+    def bar(self, threshold: float) -> float:
+        """What P has to reach for a keep, where the mode asks for `threshold`."""
+        return max(threshold, EARLY) if self.early else threshold
 
     @property
     def shortens(self) -> bool:
