@@ -318,9 +318,22 @@ def test_what_one_service_does_wrong_is_named_and_stops_no_other(
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(services: Services, shelf: Shelf) -> None:
-    services.says["crossref"] = (200, {}, "x" * (asking.LARGEST + 200_000))
+    sent = []
+
+    def pour(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(60):  # the sockets' buffers take some more than what was read
+            try:
+                handler.wfile.write(b"x" * 1_000_000)
+            except OSError:
+                return
+            sent.append(1)
+
+    services.says["crossref"] = pour
     answer = search(shelf, wish(sources=["crossref"])).answers[0]
     assert answer.state == UNREADABLE and "more than 4,000,000 bytes" in answer.detail
+    assert len(sent) < 60
 
 
 def test_a_silent_and_a_dripping_service_cost_the_time_limit_and_no_more(
@@ -332,11 +345,12 @@ def test_a_silent_and_a_dripping_service_cost_the_time_limit_and_no_more(
     def drip(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.end_headers()
-        while not services.over.wait(0.02):
+        for _ in range(200):
             try:
                 handler.wfile.write(b" ")
             except OSError:
                 return
+            services.over.wait(0.02)
 
     services.says["openalex"], services.says["crossref"] = hang, drip
     shelf.put(
@@ -347,6 +361,8 @@ def test_a_silent_and_a_dripping_service_cost_the_time_limit_and_no_more(
     )
     found = search(shelf, wish(sources=["openalex", "crossref", "semanticscholar"], seconds=0.3))
     assert [answer.state for answer in found.answers] == [SLOW, SLOW, CACHED]
+    alone = asking.Question(SOURCES["crossref"], QUERY)  # and its thread does not go on behind the answer
+    assert asking._asked(alone, time.monotonic() + 0.2).state == SLOW
 
 
 def test_a_key_does_not_follow_a_redirect_to_another_place(services: Services, shelf: Shelf) -> None:
@@ -676,6 +692,14 @@ def test_a_paper_becomes_an_idea_with_its_source(services: Services, project_wit
     )
     assert not once_more["fresh"] and once_more["idea"]["id"] == idea["id"]
     assert project_with_campaign.read("memories/ideas.md").count("bound the norm") == 1
+
+
+def test_a_number_means_the_list_that_was_shown(services: Services, project_with_campaign: Project) -> None:
+    root = project_with_campaign.root
+    call(root, "shown once", "--from", "crossref", "--wait", "60")
+    answer = json.loads(call(root, "shown once", "--idea", "1", "--json"))
+    assert answer["paper"][0]["title"] == "Norms of weights" and services.names() == ["crossref"]
+    assert answer["idea"]["text"] == "what “Norms of weights” (Cedar and group, 2021) found"
 
 
 def test_a_hostile_title_on_the_agenda_is_quoted_and_forges_no_mark(

@@ -34,7 +34,7 @@ class Shelf:
         """What is kept of a service's answer, and when that was; None when there is nothing."""
         found = self._load(_file(source, words))
         at, rows = found.get("at"), found.get("papers")
-        if not isinstance(at, float) or not isinstance(rows, list) or found.get("words") != words:
+        if not isinstance(at, float) or not isinstance(rows, list):
             return None
         return [paper for row in rows[:100] if (paper := again(row))], at
 
