@@ -56,8 +56,8 @@ def papers(
     papers "layer norm divergence small transformer"
     papers "layer norm divergence small transformer" --idea 2 --text "norm before the residual"
 
-    OPENALEX_API_KEY and SEMANTIC_SCHOLAR_API_KEY are used when they are set; AUTORESEARCH_MAIL tells OpenAlex
-    and Crossref whom to write to.
+    OPENALEX_API_KEY and SEMANTIC_SCHOLAR_API_KEY are used when they are set; AUTORESEARCH_MAIL, when
+    set, tells all four whom to write to. Else they are told the words alone.
     """
     words = _words(query)
     if text and number is None:
