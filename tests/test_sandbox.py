@@ -69,7 +69,11 @@ def test_temporary_files_go_with_the_run(tmp_path: Path) -> None:
 
 
 @needs_landlock
-def test_compiled_kernels_outlive_the_run_in_a_home_without_caches(tmp_path: Path) -> None:
+def test_compiled_kernels_outlive_the_run_in_a_home_without_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     code = (
         "import os\nfor name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR'):\n"
         "    open(os.environ[name] + '/kernel', 'w')\nprint('val_bpb: 1')"
