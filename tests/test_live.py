@@ -370,6 +370,7 @@ def events(url: str) -> Iterator[tuple[str, str]]:
     try:
         while True:
             text = answer.readline().decode()
+            assert text, "the server ended the stream"
             if text.startswith("event: "):
                 name = text[7:].strip()
             elif text.startswith("data: "):

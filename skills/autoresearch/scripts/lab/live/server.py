@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
         elif address.path not in answers:
             self._say(HTTPStatus.NOT_FOUND, "There is nothing here.\n")
         else:
-            with contextlib.suppress(ConnectionError, TimeoutError, LabError):
+            with contextlib.suppress(ConnectionError, TimeoutError):
                 answers[address.path]()
 
     def _refuse(self) -> None:
@@ -190,19 +190,30 @@ class Handler(BaseHTTPRequestHandler):
         try:
             number = 0
             while not feed.ended:
-                new = feed.after(number, QUIET_SECONDS)
-                lines = [f"event: {name}\ndata: {self._data(name, text)}\n\n" for _, name, text in new]
-                self.wfile.write("".join(lines or [": still here\n\n"]).encode())
+                text, number = self._told(feed.after(number, QUIET_SECONDS), number)
+                self.wfile.write(text.encode())
                 self.wfile.flush()
-                number = new[-1][0] if new else number
         finally:
             feed.listeners -= 1
 
-    def _data(self, name: str, text: str) -> str:
-        """What an event carries: `report` has the page itself beside the number of the journal's record."""
-        if name != "report":
-            return text
-        return json.dumps({"seq": int(text), "page": self.server.page().decode()})
+    def _told(self, new: list[tuple[int, str, str]], number: int) -> tuple[str, int]:
+        """Events as the stream has them, and the last one's number.
+
+        `report` carries the page itself beside the number of the journal's record. A page that cannot be made
+        now, because a verdict is just being written, is tried again a little later.
+        """
+        lines = []
+        for count, name, text in new:
+            if name == "report":
+                try:
+                    page = self.server.page().decode()
+                except (LabError, OSError):
+                    time.sleep(LOOK_SECONDS)
+                    break
+                text = json.dumps({"seq": int(text), "page": page})
+            lines.append(f"event: {name}\ndata: {text}\n\n")
+            number = count
+        return "".join(lines or [": still here\n\n"]), number
 
     def _say(self, status: HTTPStatus, text: str) -> None:
         body = text.encode()
