@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,12 @@ ENTRY = ROOT / "skills" / "autoresearch" / "scripts" / "autoresearch.py"
 
 # A test started from inside a git hook or a campaign would otherwise work on the caller's repository.
 INHERITED = ("GIT_", "AUTORESEARCH_", "CLAUDE", "COPILOT", "CURSOR")
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start hear Ctrl-C: behind a shell's `&` it is ignored, and they inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ class Mode:
 # Chosen on the frontier of gain against false keeps that scripts/bench/decision.py --frontier prints.
 MODES: dict[str, Mode] = {
     "fast": Mode(keep=0.45, drop=0.33, last=0.40, runs=2),
-    "balanced": Mode(keep=0.60, drop=0.33, last=0.45, runs=3),
+    "balanced": Mode(keep=0.65, drop=0.25, last=0.50, runs=3),
     "strict": Mode(keep=0.95, drop=0.33, last=0.85, runs=4),
 }
 SEED_TABLE = "seed-table"
