@@ -17,7 +17,7 @@ INHERITED = ("GIT_", "AUTORESEARCH_", "CLAUDE", "COPILOT", "CURSOR")
 
 
 def pytest_configure() -> None:
-    """Let programs that tests start hear Ctrl-C: behind a shell's `&` it is ignored, and they inherit that."""
+    """Let programs of tests hear Ctrl-C: behind a shell's `&` it is ignored, and they inherit that."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
