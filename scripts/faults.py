@@ -145,6 +145,7 @@ def run(row: Row) -> tuple[bool, str]:
             cwd=ROOT,
             capture_output=True,
             text=True,
+            env={**os.environ, "FAULTS_EVERY_POINT": "yes"},
         )
         if done.returncode not in (0, 1):
             return False, f"{file}: pytest exited {done.returncode}"
