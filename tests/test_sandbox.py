@@ -74,6 +74,8 @@ def test_compiled_kernels_outlive_the_run_in_a_home_without_caches(
 ) -> None:
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)  # torch sets them in whatever process imports it
     code = (
         "import os\nfor name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR'):\n"
         "    open(os.environ[name] + '/kernel', 'w')\nprint('val_bpb: 1')"
