@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from world import a_project
 
@@ -215,6 +215,7 @@ def test_curves_are_kept_small_and_read_back(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=600), st.lists(st.floats(), min_size=1, max_size=30))
+@example(b"", [0.0] * 7 + [1.0])
 def test_no_log_breaks_a_diagnosis(noise: bytes, losses: list[float]) -> None:
     log = noise + b"\n" + b"".join(b"step %d loss %r val_loss %r\n" % (i, y, y) for i, y in enumerate(losses))
     log = log.replace(b"b'", b"")

@@ -145,11 +145,9 @@ def learned_less(seen: Seen) -> Sign | None:
     if ratio and not 1 / FACTOR < ratio < FACTOR:
         cause = "rate_high" if ratio > 1 else "rate_low"
         return Sign("learned less", f"{said}, with {figure(ratio)} times its learning rate", ((cause, 0.85),))
-    third = len(y) // 3
-    first, last = (
-        head(y, 0.06) - median(y[third - 2 : third + 3]),
-        median(y[-third - 2 : 3 - third]) - reached,
-    )
+    third, rest = len(y) // 3, len(y) - len(y) // 3
+    first = head(y, 0.06) - median(y[third - 2 : third + 3])
+    last = median(y[rest - 2 : rest + 3]) - reached
     whole = head(y, 0.06) - reached
     if whole > 0 and last > 0.2 * whole and first < 0.6 * whole:
         return Sign("learned less", f"{said} and still falls", (("rate_low", 0.7), ("underfit", 0.3)))
