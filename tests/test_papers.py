@@ -3,6 +3,7 @@ from __future__ import annotations
 import email.utils
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -672,6 +673,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def project_with_campaign(begun: Project) -> Project:
     (begun.root / "memories/ideas.md").unlink(missing_ok=True)
+    shutil.rmtree(begun.root / ".autoresearch/papers", ignore_errors=True)  # the lists of other tests
     return begun
 
 
