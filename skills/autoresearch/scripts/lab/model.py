@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from lab.errors import LabError
@@ -61,9 +61,9 @@ class Run:
     level: str = ""  # of the evaluation: L0, L1 or L2; "" in a journal of an older release
     sandbox: str = ""  # what the training lived in: landlock, ..., none, off
     own: float | None = None  # what the training itself printed, where another process gave the metric
-    role: str = ""  # "confirm": of a confirmation, seen by no decision; "probe": beside a run that differs
-    side: str = ""  # of a confirmation's run: the experiment it is a run of; of a probe: the run beside it
-    pair: int | None = None  # of a confirmation's run: the pair it belongs to, from 1
+    role: str = ""  # "confirm", "study": seen by no decision; "probe": beside a run that differs
+    side: str = ""  # of a confirmation's run: the experiment; of a study's: the arm; of a probe: the run
+    pair: int | None = None  # of a confirmation's or a study's run: the pair or round, from 1
 
     @property
     def counts(self) -> bool:
@@ -191,6 +191,39 @@ class Confirmation:
 
 
 @dataclass
+class Study:
+    """Variants of one experiment side by side on fresh seeds; its runs belong to it and to no experiment."""
+
+    id: str  # a1
+    kind: str  # ablate: the keeps taken out one by one; isolate: switches turned one by one
+    experiment: str  # what the variants are made of: the incumbent then
+    arms: list[dict[str, Any]]  # name, commit, args, against (an arm's name or ""), words, trouble, ...
+    pairs: int  # rounds at most, each arm once a round
+    most_runs: int
+    at: str
+    runs: list[Run] = field(default_factory=list)
+    looks: list[int] = field(default_factory=list)  # rounds there were each time the intervals were worked out
+    settled: list[str] = field(default_factory=list)  # arms that need no further run
+    host_failures: int = 0
+    verdict: str = ""  # "done" once the rows stand
+    rows: list[dict[str, Any]] = field(default_factory=list)  # one for each arm that is compared
+    cut: str = ""  # why it ended before its time
+    ended: str = ""
+
+    @property
+    def open_run(self) -> Run | None:
+        """The run that was started and has not ended."""
+        return next((run for run in reversed(self.runs) if run.outcome is None), None)
+
+    def arm(self, name: str) -> dict[str, Any]:
+        """The arm of this name."""
+        return next(arm for arm in self.arms if arm["name"] == name)
+
+
+Place = Experiment | Confirmation | Study  # what has runs
+
+
+@dataclass
 class State:
     """The present of a campaign: what replay of its journal gives."""
 
@@ -202,6 +235,7 @@ class State:
     frozen: dict[str, object] = field(default_factory=dict)  # settings every comparison rests on
     experiments: dict[str, Experiment] = field(default_factory=dict)
     confirmations: dict[str, Confirmation] = field(default_factory=dict)
+    studies: dict[str, Study] = field(default_factory=dict)
     incumbent_id: str = ""
     belief: dict[str, object] = field(default_factory=dict)  # of the incumbent, after the last verdict
     unchecked: int = 0  # verdicts since the incumbent last ran
@@ -244,21 +278,36 @@ class State:
         incumbent = [self.incumbent] if self.incumbent and self.incumbent.verdict else []
         working = [(e, run) for e in [*self.open(), *incumbent] if (run := e.open_run)]
         runs = (run for c in self.confirmations.values() if not c.verdict and (run := c.open_run))
-        return [*working, *((self.experiments[run.side], run) for run in runs)]
+        working += [(self.experiments[run.side], run) for run in runs]
+        study = self.studying
+        variant = study.open_run if study else None
+        return [*working, *([(self.variant(study, variant.side), variant)] if study and variant else [])]
 
     @property
     def confirming(self) -> Confirmation | None:
         """The confirmation that has no result yet."""
         return next((c for c in self.confirmations.values() if not c.verdict), None)
 
+    @property
+    def studying(self) -> Study | None:
+        """The study that has no result yet."""
+        return next((s for s in self.studies.values() if not s.verdict), None)
+
+    def variant(self, study: Study, name: str) -> Experiment:
+        """The experiment as an arm of a study changes it, without runs."""
+        arm = study.arm(name)
+        of = self.experiments[study.experiment]
+        return replace(of, commit=str(arm["commit"]), args=str(arm["args"]), runs=[])
+
     def seeds_used(self) -> set[int]:
         """Every seed that any run of the campaign had."""
         return {run.seed for place in self.places() for run in place.runs if run.seed is not None}
 
-    def places(self) -> Iterator[Experiment | Confirmation]:
+    def places(self) -> Iterator[Place]:
         """Everything that has runs."""
         yield from self.experiments.values()
         yield from self.confirmations.values()
+        yield from self.studies.values()
 
     def better_discards(self, goal: str) -> list[Experiment]:
         """Discards whose metric is better than the incumbent's, the best first: not shown, not disproved."""
@@ -353,17 +402,19 @@ def _reopened(state: State, record: Record) -> None:
 
 
 def _run_started(state: State, record: Record) -> None:
-    run = Run(id=str(record["run"]), **_values(record, "experiment", "run", "confirmation"))  # type: ignore[arg-type]
+    run = Run(id=str(record["run"]), **_values(record, "experiment", "run", "confirmation", "study"))  # type: ignore[arg-type]
     if "confirmation" in record:
         run.side = str(record["experiment"])
     _place(state, record).runs.append(run)
-    if record["experiment"] == state.incumbent_id and "confirmation" not in record:
+    if record["experiment"] == state.incumbent_id and not {"confirmation", "study"} & set(record):
         state.unchecked = 0
 
 
-def _place(state: State, record: Record) -> Experiment | Confirmation:
-    """Where the run of a record belongs: to its confirmation, else to its experiment."""
+def _place(state: State, record: Record) -> Place:
+    """Where the run of a record belongs: to its confirmation or study, else to its experiment."""
     name = str(record.get("confirmation") or str(record["run"]).split(".")[0])
+    if name in state.studies:
+        return state.studies[name]
     return state.confirmations[name] if name in state.confirmations else _experiment(state, record)
 
 
@@ -376,7 +427,7 @@ def _run_ended(state: State, record: Record) -> None:
         place.host_failures += 1
     elif run.counts:
         place.host_failures = 0
-    if isinstance(place, Confirmation):
+    if not isinstance(place, Experiment):
         return
     experiment = place
     if run.counts:
@@ -446,6 +497,23 @@ def _confirmed(state: State, record: Record) -> None:
         setattr(confirmation, name, record[name])
     confirmation.told += 1
     confirmation.ended = str(record["at"])
+
+
+def _study_started(state: State, record: Record) -> None:
+    identity = str(record["study"])
+    state.studies[identity] = Study(id=identity, at=str(record["at"]), **_values(record, "study"))  # type: ignore[arg-type]
+
+
+def _study_look(state: State, record: Record) -> None:
+    study = state.studies[str(record["study"])]
+    study.looks.append(int(str(record["pairs"])))
+    study.settled = [str(name) for name in record["settled"]]  # type: ignore[attr-defined]
+
+
+def _studied(state: State, record: Record) -> None:
+    study = state.studies[str(record["study"])]
+    study.verdict, study.cut, study.ended = "done", str(record["cut"]), str(record["at"])
+    study.rows = [dict(row) for row in record["rows"]]  # type: ignore[attr-defined]
 
 
 def _verified(state: State, record: Record) -> None:
@@ -538,6 +606,9 @@ CHANGES = {
     "confirm_started": _confirm_started,
     "confirm_look": _confirm_look,
     "confirmed": _confirmed,
+    "study_started": _study_started,
+    "study_look": _study_look,
+    "studied": _studied,
     "verified": _verified,
     "tree": _tree,
     "settings": _settings,
@@ -566,6 +637,8 @@ def replay(records: Iterable[Record], state: State | None = None) -> State:
 RUN_FIELDS = [f.name for f in fields(Run)]
 EXPERIMENT_FIELDS = [f.name for f in fields(Experiment)]
 CONFIRMATION_FIELDS = [f.name for f in fields(Confirmation)]
+STUDY_FIELDS = [f.name for f in fields(Study)]
+FIELDS = [EXPERIMENT_FIELDS, CONFIRMATION_FIELDS, STUDY_FIELDS, RUN_FIELDS]
 
 
 def freeze(state: State) -> Record:
@@ -573,18 +646,18 @@ def freeze(state: State) -> Record:
 
     Rows without names parse in a third of the time, which is what `status` waits for.
     """
-    rest = {
-        name: value for name, value in vars(state).items() if name not in ("experiments", "confirmations")
-    }
+    apart = ("experiments", "confirmations", "studies")
+    rest = {name: value for name, value in vars(state).items() if name not in apart}
     return {
-        "fields": [EXPERIMENT_FIELDS, CONFIRMATION_FIELDS, RUN_FIELDS],
+        "fields": FIELDS,
         "experiments": [_row(e, EXPERIMENT_FIELDS) for e in state.experiments.values()],
         "confirmations": [_row(c, CONFIRMATION_FIELDS) for c in state.confirmations.values()],
+        "studies": [_row(s, STUDY_FIELDS) for s in state.studies.values()],
         "rest": rest,
     }
 
 
-def _row(place: Experiment | Confirmation, names: list[str]) -> list[object]:
+def _row(place: Place, names: list[str]) -> list[object]:
     row = [getattr(place, name) for name in names]
     row[names.index("runs")] = [[getattr(run, name) for name in RUN_FIELDS] for run in place.runs]
     return row
@@ -592,7 +665,7 @@ def _row(place: Experiment | Confirmation, names: list[str]) -> list[object]:
 
 def thaw(frozen: Record) -> State:
     """The state that `freeze` gave; ValueError when another release wrote it with other fields."""
-    if frozen["fields"] != [EXPERIMENT_FIELDS, CONFIRMATION_FIELDS, RUN_FIELDS]:
+    if frozen["fields"] != FIELDS:
         raise ValueError("the snapshot has other fields")
     state = State(**frozen["rest"])  # type: ignore[arg-type]
     state.experiments = {
@@ -600,6 +673,7 @@ def thaw(frozen: Record) -> State:
     }
     rows = _thawed(frozen["confirmations"], CONFIRMATION_FIELDS)
     state.confirmations = {row[0]: Confirmation(*row) for row in rows}
+    state.studies = {row[0]: Study(*row) for row in _thawed(frozen["studies"], STUDY_FIELDS)}
     return state
 
 
