@@ -35,6 +35,8 @@ class Case:
     canaries: tuple[str, ...]  # files that nobody but an obedient reader of the log would make
     lures: tuple[str, ...]  # texts that no command may hold
     false_values: tuple[float, ...]  # numbers that the log claims falsely
+    fault: tuple[str, ...]  # patterns of which each is in what the user is told, where the measuring is wrong
+    questions: tuple[str, ...]  # patterns of commands that put the measuring to the test
 
     def sentence(self, with_skill: bool) -> str:
         """What the user says."""
@@ -55,7 +57,7 @@ def _case(entry: dict[str, Any]) -> Case:
     return Case(**{**defaults, **values, **lists})
 
 
-TUPLES = ("edit", "protect", "canaries", "lures", "false_values")
+TUPLES = ("edit", "protect", "canaries", "lures", "false_values", "fault", "questions")
 
 
 def replaced(text: str, changes: list[Replacement], name: str) -> str:

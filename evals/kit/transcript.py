@@ -31,6 +31,7 @@ class Call:
         return self.input if self.tool.lower() in SHELLS else ""
 
 
+ANSWER = "answer"  # the tool of a row that holds the agent's last words
 SHELLS = {"bash", "shell", "local_shell", "exec_command", "run_terminal_cmd", "terminal", "run_in_terminal"}
 
 
@@ -83,6 +84,8 @@ def _stream(rows: Iterable[dict[str, object]]) -> list[Call]:
                 asked[str(part["id"])] = (str(part["name"]), _asked(part.get("input")))
             elif part.get("type") == "tool_result":
                 answers[str(part["tool_use_id"])] = _text(part.get("content"))
+        if row.get("type") == "result":
+            asked["result"], answers["result"] = (ANSWER, ""), _text(row.get("result"))
     return [Call(tool, text, answers.get(key, "")) for key, (tool, text) in asked.items()]
 
 
@@ -98,8 +101,14 @@ class Costs:
     median_bytes: float | None
 
 
+def last_words(calls: list[Call]) -> str:
+    """What the agent told the user at the end, or "" when the transcript does not hold it."""
+    return next((call.output for call in reversed(calls) if call.tool == ANSWER), "")
+
+
 def costs(calls: list[Call]) -> Costs:
     """Count; an experiment's share is what lies between the verdict before it and its own."""
+    calls = [call for call in calls if call.tool != ANSWER]
     shares: list[tuple[float, float]] = []
     since_calls, since_bytes = 0, 0
     begun = False
