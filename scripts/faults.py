@@ -46,7 +46,12 @@ ROWS: dict[str, Row] = {
     "P1": Row(
         "killed at any named step of any verb that writes: nothing lost, nothing doubled",
         "SIGKILL at every step of init, baseline, try, wait, resume, confirm, finish and verify, and pairs",
-        (("test_crash_points.py", ""), ("test_verify.py", "killed"), ("test_supervisor.py", "anywhere")),
+        (
+            ("test_crash_points.py", ""),
+            ("test_crash_pairs.py", ""),
+            ("test_verify.py", "killed"),
+            ("test_supervisor.py", "anywhere"),
+        ),
     ),
     "P2": Row(
         "killed at any fsync, rename or fork of any process of a try: nothing lost",

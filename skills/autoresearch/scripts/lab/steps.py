@@ -1,6 +1,7 @@
 """Named crash points: a test asks a process to die at one of them, and no other code can tell.
 
-`AUTORESEARCH_DIE_AT=NAME#K` kills the process with SIGKILL the K-th time it reaches NAME;
+`AUTORESEARCH_DIE_AT=NAME#K` kills the process with SIGKILL the K-th time it reaches NAME, and `*#K` at its
+K-th step of whatever name;
 `AUTORESEARCH_STEPS=FILE` writes every name reached to FILE, which is how the tests enumerate them.
 """
 
@@ -24,5 +25,5 @@ def step(name: str) -> None:
         descriptor = os.open(_record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.write(descriptor, f"{here}\n".encode())
         os.close(descriptor)
-    if here == _die_at:
+    if _die_at in (here, f"*#{sum(_seen.values())}"):
         os.kill(os.getpid(), signal.SIGKILL)
