@@ -18,7 +18,7 @@ from lab.settle import give_verdict
 
 def apart(lab: Lab, experiment: Experiment, run: Run, facts: Mapping[str, str]) -> str:
     """Say why a run of an experiment that ended well cannot be compared, or ""."""
-    if run.role == "confirm":  # both sides of a pair are compared with each other
+    if run.role in ("confirm", "study"):  # their runs are compared with each other
         return ""
     state = lab.state
     reference = (state.incumbent or experiment).good_runs

@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.atomic import write_atomic
 from lab.campaign import Lab
 from lab.errors import REFUSED, LabError
-from lab.model import HOST_FAILURES_ALLOWED, SCHEMA, Confirmation, Experiment, Run
+from lab.model import HOST_FAILURES_ALLOWED, SCHEMA, Confirmation, Experiment, Place, Run, Study
 from lab.redact import one_line
 from lab.runners.environment import project_environment, resolve_argv
 from lab.sandbox.policy import Policy, caches, keys
@@ -43,9 +43,15 @@ def start_confirming(
     return _start(lab, confirmation, experiment, seed, words)
 
 
+def start_variant(lab: Lab, study: Study, name: str, pair: int, seed: int | None) -> bool:
+    """Start a run of an arm of `study`, which belongs to no decision either."""
+    words: dict[str, object] = {"role": "study", "study": study.id, "side": name, "pair": pair}
+    return _start(lab, study, lab.state.variant(study, name), seed, words)
+
+
 def _start(
     lab: Lab,
-    place: Experiment | Confirmation,
+    place: Place,
     experiment: Experiment,
     seed: int | None,
     words: dict[str, object],

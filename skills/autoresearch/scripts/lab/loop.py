@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import caution, confirm, judging
+from lab import caution, confirm, judging, studies
 from lab.account import drift_words
 from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
@@ -43,10 +43,18 @@ def _advance_once(lab: Lab) -> bool:
         return False
     for experiment, run in state.at_work():
         return _follow(lab, experiment, run)
-    oldest, confirming = next(state.open(), None), state.confirming
-    if confirming and not (oldest and oldest.runs):  # an experiment that has begun is not interrupted
-        return confirm.move(lab, confirming)
+    oldest, aside = next(state.open(), None), state.confirming or state.studying
+    if aside and not (oldest and oldest.runs):  # an experiment that has begun is not interrupted
+        return _move_aside(lab)
     return oldest is not None and _next_step(lab, oldest)
+
+
+def _move_aside(lab: Lab) -> bool:
+    """Take one step of what is measured beside the loop."""
+    confirming, studying = lab.state.confirming, lab.state.studying
+    if confirming:
+        return confirm.move(lab, confirming)
+    return studying is not None and studies.move(lab, studying)
 
 
 def _follow(lab: Lab, experiment: Experiment, run: Run) -> bool:

@@ -296,6 +296,23 @@ class Workspace:
         self.run("update-index", "-z", "--add", "--remove", "--stdin", stdin=names, env=env)
         return self.run("write-tree", env=env).decode().strip()
 
+    def tree_with(self, commit: str, contents: Mapping[str, bytes]) -> str:
+        """Return the tree of `commit` with other contents of files that it has, durably stored."""
+        known, lines = self._changed(self._nothing, commit), b""
+        for path, content in contents.items():
+            _, blob = known[path]
+            assert blob
+            stored = self.run("hash-object", "-w", "--stdin", stdin=content).decode().strip()
+            lines += _index_line(path, Blob(blob.mode, stored), commit)
+        env = self._index(commit)
+        self._index_at = ""
+        self.run("update-index", "-z", "--index-info", stdin=lines, env=env)
+        return self.run("write-tree", env=env).decode().strip()
+
+    def content(self, blob: Blob) -> bytes:
+        """The bytes of a file as git has them."""
+        return self._blob(blob) or b""
+
     def tree_of(self, commit: str) -> str:
         """The tree of a commit."""
         return self.run("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
@@ -386,6 +403,22 @@ class Workspace:
         self._index_at = ""
         self.run("update-index", "-z", "--index-info", stdin=lines, env=env)
         return self.run("write-tree", env=env).decode().strip()
+
+    def clashing(self, base: str, theirs: str, onto: str, workdir: Path) -> dict[str, bytes | None]:
+        """The files in which the changes base→onto and base→theirs conflict, with markers around both sides.
+
+        None where there are no lines to show: a side deleted the file, or it is binary.
+        """
+        changed, target = self._changed(base, theirs), self._changed(base, onto)
+        found: dict[str, bytes | None] = {}
+        for path in changed.keys() & target.keys():
+            before, new, ours = changed[path][0], changed[path][1], target[path][1]
+            sides = [self._blob(blob) for blob in (before, ours, new)]
+            if ours == new or (None not in sides and self._merge3(*sides, workdir) is not None):
+                continue
+            text = self._merge_file(*(side or b"" for side in sides), workdir)[0] if ours and new else None
+            found[path] = text
+        return dict(sorted(found.items()))
 
     # -- exports -----------------------------------------------------------------------------
 
