@@ -129,7 +129,7 @@ def too_good(
 
 def effect(state: State, experiment: Experiment, metric: float | None, goal: str) -> float | None:
     """How much better than the incumbent of its time an experiment came out; None for the baseline."""
-    against = state.experiments.get(experiment.against or state.incumbent_id)
+    against = state.experiments.get(experiment.against) or state.reference(experiment)
     if metric is None or against is None or against.metric is None or experiment.id == BASELINE:
         return None
     return metric - against.metric if goal == "max" else against.metric - metric

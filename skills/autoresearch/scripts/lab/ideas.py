@@ -139,7 +139,8 @@ def unread(lab: Lab, ideas: Sequence[Idea]) -> int:
 
 def follow(lab: Lab) -> list[str]:
     """Let agenda and notes say what the journal knows; harmless to repeat. Return what could not be done."""
-    tested = [e for e in lab.state.experiments.values() if e.idea and e.verdict]
+    # What is continued as another experiment has its outcome there.
+    tested = [e for e in lab.state.experiments.values() if e.idea and e.verdict and not e.continued_as]
     if not tested:
         return []
     wanted = {experiment.idea for experiment in tested}

@@ -41,16 +41,18 @@ def peak(experiment: Experiment) -> float | None:
     return max((r.memory_gb for r in experiment.runs if r.memory_gb is not None), default=None)
 
 
-def believed(state: State) -> Belief | None:
-    """What is believed of the incumbent; None in a journal of a release that did not write it."""
-    return from_json(state.belief) if state.belief else None
+def believed(state: State, incumbent: Experiment | None = None) -> Belief | None:
+    """What is believed of the incumbent or a former one; None in a journal that did not write it."""
+    former = incumbent is not None and incumbent.id != state.incumbent_id
+    belief = state.left.get(incumbent.id) if incumbent and former else state.belief
+    return from_json(belief) if belief else None
 
 
 def facts_of(state: State, settings: Settings, experiment: Experiment) -> Facts:
-    """Everything that the verdict on an experiment is given on."""
-    incumbent, baseline = state.incumbent or experiment, state.baseline or experiment
+    """Everything that a verdict is given on; the runs of a stale experiment count against its parent."""
+    incumbent, baseline = state.reference(experiment) or experiment, state.baseline or experiment
     own = [value_of(r) for r in experiment.good_runs]
-    known = measured_noise(state)
+    known = measured_noise(state, incumbent.metric if state.stale(experiment) else None)
     level = sum(own) / len(own) if own else None
     seed = _missing_seed(settings, incumbent)
     return Facts(
@@ -72,7 +74,7 @@ def facts_of(state: State, settings: Settings, experiment: Experiment) -> Facts:
         price=settings.price,
         constants=experiment.constants,
         candidate_sigma=measured_noise(state, level).sigma,
-        belief=believed(state),
+        belief=believed(state, incumbent),
         next_seed=seed_of(settings, len(own)),
         incumbent_seed=seed,
         incumbent_may=seed is not None or not settings.seeded,

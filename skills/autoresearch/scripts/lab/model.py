@@ -22,7 +22,9 @@ HOST_TROUBLE = ("infra", "interrupted")  # the machine's fault: repeated, never 
 # A run that measured something else, by the fingerprints it printed; never evidence.
 INCOMPARABLE = "incomparable"
 # A kill from outside may be anybody's doing: repeated once, and at the second time it is the candidate's.
-NOT_EVIDENCE = (*HOST_TROUBLE, "killed", "cancelled", INCOMPARABLE, "contended")
+# A result that a person brought back from a machine of another kind than the incumbent ran on.
+ELSEWHERE = "elsewhere"
+NOT_EVIDENCE = (*HOST_TROUBLE, "killed", "cancelled", INCOMPARABLE, "contended", ELSEWHERE)
 KILLS_ALLOWED = 1
 # Three host failures in a row mean a broken machine: a fourth attempt would only burn the night.
 HOST_FAILURES_ALLOWED = 3
@@ -64,6 +66,12 @@ class Run:
     role: str = ""  # "confirm", "study": seen by no decision; "probe": beside a run that differs
     side: str = ""  # of a confirmation's run: the experiment; of a study's: the arm; of a probe: the run
     pair: int | None = None  # of a confirmation's or a study's run: the pair or round, from 1
+    ended: int = 0  # number of the journal's record that it ended with
+    slot: str = ""  # the device or share it had; "" for a machine of its own
+    request: str = ""  # r003: a person executes it, on a machine of theirs
+    machine: str = ""  # of a handed run: the kind of machine it ran on
+    proof: str = ""  # of a handed run: "whole", or "unverified" when only a log came back
+    log_sha256: str = ""  # of a handed run: of the log as it came back
 
     @property
     def counts(self) -> bool:
@@ -103,6 +111,9 @@ class Experiment:
     idea: str = ""
     args: str = ""
     retry_of: str = ""
+    combines: list[str] = field(default_factory=list)  # the incumbent and the winner it puts together
+    continued_as: str = ""  # the experiment in which its change is measured on a newer incumbent
+    clash: list[str] = field(default_factory=list)  # where its change and the new incumbent's conflict
     files: list[str] = field(default_factory=list)
     added: int = 0
     removed: int = 0
@@ -135,8 +146,14 @@ class Experiment:
 
     @property
     def good_runs(self) -> list[Run]:
-        """Runs of the present commit whose number is evidence."""
-        return [run for run in self.runs if run.counts and run.commit == self.commit]
+        """Runs of the present commit whose number is evidence, in the order they ended."""
+        good = [run for run in self.runs if run.counts and run.commit == self.commit]
+        return sorted(good, key=lambda run: run.ended)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the present commit is being measured or has been."""
+        return any(run.commit == self.commit and (run.outcome is None or run.counts) for run in self.runs)
 
     @property
     def fatal_run(self) -> Run | None:
@@ -152,6 +169,11 @@ class Experiment:
     def open_run(self) -> Run | None:
         """The run that was started and has not ended."""
         return next((run for run in reversed(self.runs) if run.outcome is None), None)
+
+    @property
+    def handed(self) -> list[Run]:
+        """Runs that a person was asked to execute and whose results are not back."""
+        return [run for run in self.runs if run.outcome is None and run.request]
 
     @property
     def status(self) -> str:
@@ -238,9 +260,11 @@ class State:
     studies: dict[str, Study] = field(default_factory=dict)
     incumbent_id: str = ""
     belief: dict[str, object] = field(default_factory=dict)  # of the incumbent, after the last verdict
+    left: dict[str, Record] = field(default_factory=dict)  # beliefs of former incumbents
     unchecked: int = 0  # verdicts since the incumbent last ran
     drifts: list[str] = field(default_factory=list)  # when the machine was seen to have changed
     verified: dict[str, object] = field(default_factory=dict)  # the rows that were last measured again
+    going: list[str] = field(default_factory=list)  # runs started and not ended
     tree_at: str = ""  # the commit whose `edit:` files the working tree stands on
     accepted: dict[str, str] = field(default_factory=dict)  # path -> hash of edits left out on purpose
     stopped: str = ""  # the reason no new run starts, or ""
@@ -252,6 +276,9 @@ class State:
     pushed: dict[str, Any] = field(default_factory=dict)  # the last push: commit, outcome, detail, at, tries
     agents: list[Record] = field(default_factory=list)  # sessions that `drive` started, in order
     gave_up: str = ""  # why `drive` starts no further session; over when the campaign moves
+    requests: dict[str, dict[str, Any]] = field(default_factory=dict)  # r003 -> what a person was asked to run
+    remarks: list[dict[str, Any]] = field(default_factory=list)  # what the person said: remark, text, seen, done
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)  # what the person was asked, and answered
     seq: int = 0
 
     @property
@@ -264,6 +291,17 @@ class State:
         """The commit to beat; the start while there is no baseline yet."""
         return self.incumbent.commit if self.incumbent else self.base
 
+    def stale(self, experiment: Experiment) -> bool:
+        """Whether an experiment is being measured on an incumbent that is none any more."""
+        return experiment.verdict is None and experiment.parent != self.incumbent_commit and experiment.begun
+
+    def reference(self, experiment: Experiment) -> Experiment | None:
+        """What an experiment's runs are evidence against: the incumbent, or the former one it was made on."""
+        if not self.stale(experiment):
+            return self.incumbent
+        kept = (e for e in reversed(self.experiments.values()) if e.verdict == "keep")
+        return next((e for e in kept if e.commit == experiment.parent), self.incumbent)
+
     @property
     def baseline(self) -> Experiment | None:
         """The unchanged start."""
@@ -274,14 +312,16 @@ class State:
         return (e for e in self.experiments.values() if e.verdict is None)
 
     def at_work(self) -> list[tuple[Experiment, Run]]:
-        """Runs started and not ended: of open experiments, of the incumbent's side of a pair, to confirm."""
-        incumbent = [self.incumbent] if self.incumbent and self.incumbent.verdict else []
-        working = [(e, run) for e in [*self.open(), *incumbent] if (run := e.open_run)]
-        runs = (run for c in self.confirmations.values() if not c.verdict and (run := c.open_run))
-        working += [(self.experiments[run.side], run) for run in runs]
-        study = self.studying
-        variant = study.open_run if study else None
-        return [*working, *([(self.variant(study, variant.side), variant)] if study and variant else [])]
+        """Runs started and not ended, in the order they started, each with the experiment it is a run of."""
+        return [self._going(name) for name in self.going]
+
+    def _going(self, name: str) -> tuple[Experiment, Run]:
+        owner = name.split(".")[0]
+        place = self.confirmations.get(owner) or self.studies.get(owner) or self.experiments[owner]
+        run = next(run for run in reversed(place.runs) if run.id == name)
+        if isinstance(place, Study):
+            return self.variant(place, run.side), run
+        return (place if isinstance(place, Experiment) else self.experiments[run.side]), run
 
     @property
     def confirming(self) -> Confirmation | None:
@@ -317,7 +357,14 @@ class State:
         sign = 1 if goal == "min" else -1
         rows = [e for e in self.experiments.values() if e.verdict == "discard" and e.metric is not None]
         better = [e for e in rows if e.metric is not None and sign * e.metric < sign * best.metric]
+        better = [e for e in better if not self.lives_on(e)]
         return sorted(better, key=lambda e: sign * (e.metric or 0.0))
+
+    def lives_on(self, experiment: Experiment) -> bool:
+        """Whether a discarded change is under test on a newer incumbent, or was kept there."""
+        while experiment.continued_as in self.experiments:
+            experiment = self.experiments[experiment.continued_as]
+        return experiment.verdict in (None, "keep")
 
     def unsettled(self) -> Iterator[Experiment]:
         """Experiments whose verdict has not reached branch, note, tree and views."""
@@ -382,13 +429,14 @@ def _proposed(state: State, record: Record) -> None:
     values = _values(record, "experiment")
     experiment = Experiment(id=str(record["experiment"]), at=str(record["at"]), **values)  # type: ignore[arg-type]
     state.experiments[experiment.id] = experiment
-    state.tree_at = experiment.commit
+    if not experiment.combines:  # which nobody has edited in the working tree
+        state.tree_at = experiment.commit
 
 
 def _rebased(state: State, record: Record) -> None:
     experiment = _experiment(state, record)
-    for name in ("commit", "tree", "parent"):
-        setattr(experiment, name, str(record[name]))
+    for name in ("commit", "tree", "parent", "args"):
+        setattr(experiment, name, str(record.get(name, getattr(experiment, name))))
 
 
 def _reopened(state: State, record: Record) -> None:
@@ -406,8 +454,68 @@ def _run_started(state: State, record: Record) -> None:
     if "confirmation" in record:
         run.side = str(record["experiment"])
     _place(state, record).runs.append(run)
+    state.going.append(run.id)
     if record["experiment"] == state.incumbent_id and not {"confirmation", "study"} & set(record):
         state.unchecked = 0
+
+
+def _requested(state: State, record: Record) -> None:
+    """A person is asked to execute runs; each counts as started from here on."""
+    identity = str(record["request"])
+    state.requests[identity] = {**_values(record), "at": str(record["at"])}
+    place = _place(state, {**record, "run": f"{record['place']}."})
+    for planned in list(record["runs"]):  # type: ignore[call-overload]
+        words = {"nonce": str(record["token"]), "commit": str(record["commit"]), "request": identity}
+        place.runs.append(Run(**planned, **words))
+    if record["place"] == state.incumbent_id:
+        state.unchecked = 0
+
+
+def _machine(state: State, record: Record) -> None:
+    """Results are compared on another kind of machine from here on; what ran on it before counts now."""
+    machine = str(record["machine"])
+    for experiment in [*state.open(), *([state.incumbent] if state.incumbent else [])]:
+        for run in experiment.runs:
+            if run.outcome in ("ok", ELSEWHERE):
+                run.outcome = "ok" if run.machine == machine else ELSEWHERE
+        experiment.fresh_from = 0
+        _mean_again(experiment)
+    state.belief = dict(record["belief"])  # type: ignore[call-overload]
+
+
+def _withdrawn(state: State, record: Record) -> None:
+    """Nobody waits for the rest of a request any more."""
+    for place in state.places():
+        for run in place.runs:
+            if run.request == record["request"] and run.outcome is None:
+                run.outcome, run.detail = "cancelled", str(record["reason"])
+
+
+def _remarked(state: State, record: Record) -> None:
+    state.remarks.append({**_values(record), "at": str(record["at"]), "seen": "", "done": ""})
+
+
+def _remark_seen(state: State, record: Record) -> None:
+    for remark in state.remarks:
+        if remark["remark"] in list(record["remarks"]):  # type: ignore[call-overload]
+            remark["seen"] = str(record["at"])
+
+
+def _remark_done(state: State, record: Record) -> None:
+    for remark in state.remarks:
+        if remark["remark"] == record["remark"]:
+            remark["seen"] = remark["seen"] or str(record["at"])
+            remark["done"] = str(record["at"])
+
+
+def _checkpoint(state: State, record: Record) -> None:
+    state.checkpoints.append({**_values(record), "at": str(record["at"]), "answer": ""})
+
+
+def _answered(state: State, record: Record) -> None:
+    for asked in state.checkpoints:
+        if asked["checkpoint"] == record["checkpoint"]:
+            asked.update(_values(record), answered=str(record["at"]))
 
 
 def _place(state: State, record: Record) -> Place:
@@ -423,6 +531,8 @@ def _run_ended(state: State, record: Record) -> None:
     run = next(r for r in place.runs if r.id == record["run"])
     for name, value in _values(record, "experiment", "run").items():
         setattr(run, name, value)
+    run.ended = state.seq + 1
+    state.going = [name for name in state.going if name != run.id]
     if run.outcome in HOST_TROUBLE:
         place.host_failures += 1
     elif run.counts:
@@ -452,17 +562,30 @@ def _set_aside(state: State, record: Record) -> None:
 
 def _verdict(state: State, record: Record) -> None:
     experiment = _experiment(state, record)
-    for name, value in _values(record, "experiment", "belief").items():
+    if record["verdict"] == "keep":
+        _leave_incumbent(state, experiment)
+    for name, value in _values(record, "experiment", "belief", "belief_of").items():
         setattr(experiment, name, value)
     experiment.verdict_at = str(record["at"])
     experiment.settled = False
-    if record.get("belief"):
+    if record.get("belief_of"):  # it was judged against a former incumbent
+        state.left[str(record["belief_of"])] = dict(record["belief"])  # type: ignore[call-overload]
+    elif record.get("belief"):
         state.belief = dict(record["belief"])  # type: ignore[call-overload]
     elif experiment.verdict == "keep":
         state.belief = {}  # an older release's: the next decision starts from the incumbent's runs
     state.unchecked = 0 if experiment.verdict == "keep" else state.unchecked + 1
     if experiment.verdict == "keep":
         state.incumbent_id = experiment.id
+
+
+def _leave_incumbent(state: State, kept: Experiment) -> None:
+    """Remember what is believed of incumbents that open experiments are still measured against."""
+    if state.belief:
+        state.left[state.incumbent_id] = state.belief
+    if state.left:
+        needed = {e.parent for e in state.open() if e is not kept and e.begun}
+        state.left = {n: b for n, b in state.left.items() if state.experiments[n].commit in needed}
 
 
 def _drift(state: State, record: Record) -> None:
@@ -623,6 +746,14 @@ CHANGES = {
     "agent_silent": _agent_silent,
     "agent_ended": _agent_ended,
     "drive_ended": _drive_ended,
+    "requested": _requested,
+    "machine": _machine,
+    "withdrawn": _withdrawn,
+    "remarked": _remarked,
+    "remark_seen": _remark_seen,
+    "remark_done": _remark_done,
+    "checkpoint": _checkpoint,
+    "answered": _answered,
 }
 
 

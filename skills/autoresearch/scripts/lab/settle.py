@@ -46,22 +46,32 @@ def _bring_tree_back(lab: Lab) -> None:
 
 
 def give_verdict(
-    lab: Lab, experiment: Experiment, verdict: str, reason: str, decision: Decision | None = None
+    lab: Lab,
+    experiment: Experiment,
+    verdict: str,
+    reason: str,
+    decision: Decision | None = None,
+    **fields: object,
 ) -> None:
-    """Journal the verdict; `catch_up` then lets branch, note, tree and views follow."""
+    """Journal the verdict and `fields`; `catch_up` then lets branch, note, tree and views follow."""
+    state = lab.state
+    against = state.reference(experiment)
+    stale = state.stale(experiment)
+    if verdict == "keep" and stale:  # the branch only moves on what was measured on its tip
+        raise AssertionError(f"{experiment.id} was measured on a former incumbent")
     numbers = [value_of(run) for run in experiment.good_runs[experiment.fresh_from :]]
     metric = sum(numbers) / len(numbers) if numbers and verdict != "crash" else None
     sigma = decision.sigma if decision else None
-    extra: dict[str, object] = {}
+    extra: dict[str, object] = dict(fields)
     if metric is not None:
         extra["flags"] = guards.flags(lab.state, experiment, metric, lab.settings.goal, sigma)
     if decision:
         interval = list(decision.interval) if decision.interval else None
         extra |= {"gain": decision.difference, "sigma": decision.sigma, "p": decision.p, "interval": interval}
         extra |= {"shrunken": decision.gain, "price": decision.price}
-    belief = judging.belief_after(lab.state, lab.settings, experiment, verdict)
+    belief = judging.belief_after(state, lab.settings, experiment, verdict)
     if belief:
-        extra["belief"] = belief
+        extra |= {"belief": belief, "belief_of": against.id} if stale and against else {"belief": belief}
     lab.journal.append(
         "verdict",
         experiment=experiment.id,
@@ -69,7 +79,7 @@ def give_verdict(
         reason=reason,
         metric=metric,
         memory_gb=peak(experiment),
-        against=lab.state.incumbent_id,
+        against=against.id if against else "",
         **extra,
     )
     catch_up(lab)

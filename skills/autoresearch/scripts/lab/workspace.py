@@ -412,12 +412,11 @@ class Workspace:
         changed, target = self._changed(base, theirs), self._changed(base, onto)
         found: dict[str, bytes | None] = {}
         for path in changed.keys() & target.keys():
-            before, new, ours = changed[path][0], changed[path][1], target[path][1]
-            sides = [self._blob(blob) for blob in (before, ours, new)]
-            if ours == new or (None not in sides and self._merge3(*sides, workdir) is not None):
-                continue
-            text = self._merge_file(*(side or b"" for side in sides), workdir)[0] if ours and new else None
-            found[path] = text
+            (old, new), ours = changed[path], target[path][1]
+            before, mine, other = self._blob(old), self._blob(ours), self._blob(new)
+            if ours != new and self._merge3(before, mine, other, workdir) is None:
+                lines = self._merge_file(before or b"", mine or b"", other or b"", workdir)[0]
+                found[path] = lines if ours and new else None
         return dict(sorted(found.items()))
 
     # -- exports -----------------------------------------------------------------------------

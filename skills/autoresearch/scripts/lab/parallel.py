@@ -1,0 +1,138 @@
+"""Which of several open experiments comes first, and what is said of one whose incumbent was replaced.
+
+Pure functions over the state. A run is evidence against the commit it was made on and no other, so a win over
+a former incumbent puts nothing on the branch: its change and the new incumbent's are measured together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lab.model import Experiment, State
+from lab.redact import one_line
+
+COMBINATIONS = 4  # at work at once; a further one waits and is put on what they leave, see bench/parallel.py
+CLASHES = 5  # places told of one conflict
+SIDE = 90  # characters of each side
+LESS, MIDDLE, MORE, BASE = b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||"
+
+
+def queue(state: State) -> list[Experiment]:
+    """Experiments that wait for their first run, the next one first.
+
+    Combinations come before new ideas, the largest effect first: each keep meanwhile would cost them their
+    runs. Beyond `COMBINATIONS` at once they wait, so that they stack on each other's result.
+    """
+    waiting = [e for e in state.open() if not e.begun]
+    combined = sorted((e for e in waiting if e.combines), key=lambda e: (-effect(state, e), e.number))
+    room = max(0, COMBINATIONS - sum(bool(e.combines) and e.begun for e in state.open()))
+    return [*combined[:room], *(e for e in waiting if not e.combines)]
+
+
+def effect(state: State, combination: Experiment) -> float:
+    """What was to be believed of the change that a combination carries on."""
+    return state.experiments[combination.combines[-1]].shrunken or 0.0
+
+
+def root(state: State, experiment: Experiment) -> Experiment:
+    """The experiment whose idea it is: a combination's last part, down to the first."""
+    while experiment.combines:
+        experiment = state.experiments[experiment.combines[-1]]
+    return experiment
+
+
+def combination_of(state: State, experiment: Experiment) -> Experiment | None:
+    """The combination proposed for a stale winner, which a kill may have left without its verdict."""
+    newer = (e for e in reversed(state.experiments.values()) if e.number > experiment.number)
+    return next((e for e in newer if e.combines[-1:] == [experiment.id]), None)
+
+
+# -- arguments and conflicts ---------------------------------------------------------------------------
+
+
+def merged_args(base: str, ours: str, theirs: str) -> str | None:
+    """Three-way merge of a command's arguments as a whole; None when both sides changed them."""
+    if theirs in (base, ours):
+        return ours
+    return theirs if ours == base else None
+
+
+@dataclass(frozen=True)
+class Clash:
+    """One place that both sides changed; `line` is the incumbent's, None where it is the whole file."""
+
+    path: str
+    line: int | None
+    incumbent: str
+    candidate: str
+
+
+def clashes(path: str, text: bytes | None) -> list[Clash]:
+    """The places between conflict markers of a merged file; None means deleted, binary or another mode."""
+    if text is None:
+        return [Clash(path, None, "changed", "changed, and one of them cannot be merged by lines")]
+    found, ours, theirs, side, number, began = [], [b""], [b""], b"", 1, 1
+    for line in text.splitlines():
+        word = line[:7]
+        if word == LESS and not side:
+            ours, theirs, side, began = [], [], LESS, number
+        elif side and word in (BASE, MIDDLE):
+            side = word
+        elif side and word == MORE:
+            found.append(Clash(path, began, _side(ours), _side(theirs)))
+            side = b""
+        else:
+            if side == LESS:
+                ours.append(line)
+            elif side == MIDDLE:
+                theirs.append(line)
+            number += side in (b"", LESS)
+    return found
+
+
+def _side(lines: list[bytes]) -> str:
+    text = " | ".join(line.decode("utf-8", "replace").strip() for line in lines)
+    return f"`{one_line(text, SIDE)}`" if text else "nothing"
+
+
+def clash_words(found: Iterable[Clash], incumbent: str, candidate: str) -> list[str]:
+    """Both sides of each conflict in one line, the first few."""
+    places = list(found)
+    told = [
+        f"{place.path}{'' if place.line is None else f':{place.line}'}: "
+        f"{incumbent} {place.incumbent}, {candidate} {place.candidate}"
+        for place in places[:CLASHES]
+    ]
+    return told + ([f"and {len(places) - CLASHES} more places"] if len(places) > CLASHES else [])
+
+
+# -- words of verdicts ---------------------------------------------------------------------------------
+
+
+def lost(state: State, former: str, reason: str) -> str:
+    """Why a stale candidate is discarded on its own evidence."""
+    return f"{reason} Measured on {former}, which {state.incumbent_id} has replaced meanwhile."
+
+
+def carried_on(state: State, former: str, won: bool, combination: Experiment, reason: str) -> str:
+    """Why a stale winner is no keep, and where its change goes on."""
+    mine = combination.combines[-1]
+    how = "won against" if won else "not decided against"
+    return (
+        f"{how} {former}, but {state.incumbent_id} was kept meanwhile; continued as {combination.id} "
+        f"({combination.combines[0]}+{mine}): {reason}"
+    )
+
+
+def conflicting(state: State, experiment: Experiment, before: str) -> str:
+    """Why a change is not measured on the new incumbent, and how to go on."""
+    return (
+        f"{before}its change conflicts with {state.incumbent_id}, which was kept meanwhile; "
+        f"`restore {experiment.id}` brings it back for merging by hand, then `try`"
+    )
+
+
+def contained(state: State, before: str) -> str:
+    """Why a change is not measured on an incumbent that has it already."""
+    return f"{before}{state.incumbent_id}, which was kept meanwhile, holds the same change"
