@@ -17,6 +17,7 @@ from lab.journal import Journal
 from lab.locks import hold
 from lab.model import HOME, Run, State, now
 from lab.settings import FILE_NAME, Settings, load
+from lab.slots import Slot, remembered
 
 if TYPE_CHECKING:  # their imports cost what `status` should not
     from lab.runners.base import Runner
@@ -81,7 +82,21 @@ class Lab:
         """What executes runs."""
         from lab.runners.catalog import runner
 
-        return runner(self.settings.runner)
+        return runner(self.settings.runner, self.settings.cluster)
+
+    @cached_property
+    def slots(self) -> list[Slot]:
+        """The places on this machine where runs go; [] for the whole of it or an engine's own."""
+        if self.settings.runner != "local":
+            return []
+        env, argv = self.settings.argv()
+        return remembered(self.home, self.settings.slots, {**os.environ, **env}, argv)
+
+    @property
+    def width(self) -> int:
+        """How many runs may be at work at once."""
+        wanted = self.settings.slots
+        return len(self.slots) or (wanted if isinstance(wanted, int) else 1)
 
     @property
     def notices(self) -> list[str]:

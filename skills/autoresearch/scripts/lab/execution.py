@@ -19,13 +19,17 @@ from lab.sandbox.denied import Denied
 from lab.sandbox.policy import Policy, from_json, temporary
 from lab.sandbox.variables import allowed
 from lab.sealed import clear, closed, evaluate, failed, from_spec, hidden_paths, with_evaluation
+from lab.slots import Slot
 from lab.spec import Spec, changed_files, is_plain_file, read_spec
 from lab.steps import step
 from lab.watch import SandboxFailed, Watch
 
 SCHEMA = 1
 OUT = "out"  # in the run's folder: what AUTORESEARCH_RUN_DIR names, so that a training cannot write run.json
-OURS = {"spec.json", "run.json", "claim", "cancel", "run.log", "heartbeat.json", "supervisor.log", OUT}
+OURS = {
+    "spec.json", "run.json", "claim", "cancel", "run.log", "heartbeat.json", "supervisor.log", OUT,
+    "taken", "environment.json", "intent.json", "job.json", "ended.json",  # of an engine
+}  # fmt: skip
 WITHOUT = "`sandbox: off` in autoresearch.yaml does without"
 NO_SANDBOX = "`sandbox: required`, but this system offers none (`doctor` says what was tried)"
 # Where these would keep compiled kernels by themselves cannot be written, or does not outlive the run.
@@ -33,11 +37,14 @@ COMPILED = {"torchinductor": "TORCHINDUCTOR_CACHE_DIR", "triton": "TRITON_CACHE_
 NOT_FOR_THE_TRAINING = ("AUTORESEARCH_DIE_AT", "AUTORESEARCH_STEPS")
 
 
-def perform(run_dir: Path) -> Row:
-    """Check, run and judge it; what happened comes back as the row of `run.json`."""
+def perform(run_dir: Path, slot: Slot | None = None) -> Row:
+    """Check, run and judge it in its slot; what happened comes back as the row of `run.json`."""
     spec = read_spec(run_dir)
+    if slot:
+        spec = replace(spec, env_add=slot.environment(spec.env_add))
     host = os.uname().nodename
     row: Row = {"schema": SCHEMA, "run": spec.run, "nonce": spec.nonce, "started_at": now(), "host": host}
+    row |= {"slot": slot.name} if slot else {}
     refused = refusal(run_dir, spec)
     if refused:
         outcome, detail = refused
@@ -106,7 +113,7 @@ def policy_of(run_dir: Path, spec: Spec) -> Policy | None:
     own = [spec.tree, run_dir / OUT, temporary(spec.cookie)]
     for folder in own[1:]:
         folder.mkdir(mode=0o700, exist_ok=True)
-    return replace(policy, write=(*policy.write, *map(str, own)))
+    return replace(policy, write=(*policy.write, *map(str, own)), own=tuple(map(str, own)))
 
 
 def tidy(run_dir: Path, spec: Spec) -> None:

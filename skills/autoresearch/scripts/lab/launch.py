@@ -7,10 +7,12 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from lab import occupancy
 from lab.atomic import write_atomic
 from lab.campaign import Lab
 from lab.errors import REFUSED, LabError
@@ -19,6 +21,7 @@ from lab.redact import one_line
 from lab.runners.environment import project_environment, resolve_argv
 from lab.sandbox.policy import Policy, caches, keys
 from lab.sandbox.variables import named
+from lab.slots import as_json
 from lab.spec import is_plain_file
 from lab.steps import step
 
@@ -27,7 +30,7 @@ TEXTS, SOURCE_BYTES = (".py", ".sh", ".toml", ".yaml", ".yml", ".json", ""), 500
 
 
 def start(lab: Lab, experiment: Experiment, seed: int | None, beside: str = "") -> bool:
-    """Journal that a run starts, then start it; False when the campaign is stopped.
+    """Journal that a run starts, then start it; False when the campaign is stopped or no slot is free.
 
     `beside` names the run that measured something else: this one finds out whose doing that is.
     """
@@ -58,10 +61,13 @@ def _start(
 ) -> bool:
     if lab.state.stopped:
         return False
-    if place.host_failures >= HOST_FAILURES_ALLOWED:
+    beside = min(lab.width, experiment.repeats)  # runs that one fault of the machine may end together
+    if place.host_failures >= HOST_FAILURES_ALLOWED * beside:
         why = f"host trouble {HOST_FAILURES_ALLOWED} times in a row: {place.runs[-1].detail}"
         lab.journal.append("stopped", reason=one_line(why, 300), by="host")
         return False
+    if len(lab.state.going) >= lab.width or (experiment.verdict and experiment.open_run):
+        return False  # no slot is free; of the incumbent one run at a time, so that each is learned from
     lab.journal.append(
         "run_started",
         experiment=experiment.id,
@@ -111,6 +117,10 @@ def prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
         "protected": {path: _sha256(tree / path) for path in protected if (tree / path).exists()},
         "incumbent_memory_gb": incumbent.memory_gb if incumbent else None,
     }
+    if lab.slots:
+        place = str(occupancy.folder(os.environ))
+        spec |= {"slots": as_json(lab.slots), "locks": place, "campaign": str(lab.root)}
+        spec["when_busy"] = settings.when_busy
     environment = _environment(lab)
     if settings.evaluate:
         spec["evaluation"] = _evaluation(lab, run, tree, environment)
@@ -135,11 +145,20 @@ def policy_of(lab: Lab, environment: Mapping[str, str]) -> Policy:
         write=(*caches(environment), *opened),
         hidden=tuple(hidden),
         locked=(str(lab.root), str(lab.workspace.common), str(HELPER)),
+        needs=_needs(lab, environment),
         network=settings.network,
         mode=settings.sandbox,
+        kind=settings.sandbox_kind,
         file_bytes=disk,
         disk_bytes=disk,
     )
+
+
+def _needs(lab: Lab, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The program of a run, and what is shared with it."""
+    _, argv = lab.settings.argv()
+    program = shutil.which(resolve_argv(argv, environment, lab.root)[0], path=environment.get("PATH"))
+    return (*([program] if program else []), *_absolute(lab, lab.settings.share))
 
 
 def _absolute(lab: Lab, paths: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from lab import caution, confirm, judging, studies
@@ -25,6 +26,7 @@ from lab.settle import catch_up, give_verdict
 from lab.steps import step
 
 POLL_SECONDS = 0.02
+LOOK_SECONDS = 0.1
 START_SECONDS = 2.0  # for a supervisor from its start to its claim, 0.05 s on an idle machine
 SUBMITS_ALLOWED = 2  # of one run by one process: a supervisor that cannot start is host trouble
 
@@ -37,16 +39,20 @@ def advance(lab: Lab) -> None:
 
 
 def _advance_once(lab: Lab) -> bool:
-    """Take one step of the run at work or of the oldest open experiment; False when only time can help."""
+    """Take one step, of a run at work or of the oldest experiment it can; False when only time can help."""
     state = lab.state
     if state.finished:
         return False
-    for experiment, run in state.at_work():
-        return _follow(lab, experiment, run)
-    oldest, aside = next(state.open(), None), state.confirming or state.studying
-    if aside and not (oldest and oldest.runs):  # an experiment that has begun is not interrupted
-        return _move_aside(lab)
-    return oldest is not None and _next_step(lab, oldest)
+    if any(_follow(lab, experiment, run) for experiment, run in state.at_work()):
+        return True
+    experiments = list(state.open())
+    if state.confirming or state.studying:
+        experiments = [e for e in experiments if e.runs]  # what has begun is not interrupted
+        if not experiments:
+            return not state.going and _move_aside(lab)
+    if state.baseline and not state.baseline.verdict:
+        experiments = [state.baseline]  # nothing can be compared before it is measured
+    return any(_next_step(lab, experiment) for experiment in experiments)
 
 
 def _move_aside(lab: Lab) -> bool:
@@ -101,7 +107,12 @@ def _last_words(folder: Path) -> str:
 
 
 def _next_step(lab: Lab, experiment: Experiment) -> bool:
-    """Start the run that the experiment needs next, or give the verdict."""
+    """Start the run that the experiment needs next, or give the verdict: the one place that considers one.
+
+    False when it waits: for its own run, for one of the incumbent, or for a free slot.
+    """
+    if experiment.open_run:
+        return experiment.id == BASELINE and not experiment.fatal_run and _measure_baseline(lab, experiment)
     failed = experiment.fatal_run
     if failed:
         give_verdict(lab, experiment, "crash", _crash_reason(failed))
@@ -110,29 +121,37 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
     if asked is not None:
         return asked
     if experiment.id == BASELINE:
-        if len(experiment.good_runs) >= experiment.repeats:
-            give_verdict(lab, experiment, "keep", _baseline_reason(lab.state, experiment))
+        if len(experiment.good_runs) < experiment.repeats:
+            return _measure_baseline(lab, experiment)
+        give_verdict(lab, experiment, "keep", _baseline_reason(lab.state, experiment))
+        return True
+    # A candidate that ran beside one that was kept is measured again, on what it would be kept on.
+    if experiment.parent != lab.state.incumbent_commit and not _rebase(lab, experiment):
+        return True
+    looked = _look_for_drift(lab, experiment)
+    if looked is not None:
+        return looked
+    if experiment.good_runs:
+        decision = decide(judging.facts_of(lab.state, lab.settings, experiment))
+        if decision.action != "repeat" and not caution.second_look(lab, experiment, decision):
+            give_verdict(lab, experiment, decision.action, decision.reason, decision)
             return True
-    else:
-        if (
-            not experiment.runs
-            and experiment.parent != lab.state.incumbent_commit
-            and not _rebase(lab, experiment)
-        ):
-            return True
-        looked = _look_for_drift(lab, experiment)
-        if looked is not None:
-            return looked
-        if experiment.good_runs:
-            decision = decide(judging.facts_of(lab.state, lab.settings, experiment))
-            if decision.action != "repeat" and not caution.second_look(lab, experiment, decision):
-                give_verdict(lab, experiment, decision.action, decision.reason, decision)
-                return True
-            if decision.side == "incumbent":
-                incumbent = lab.state.get(lab.state.incumbent_id)
-                facts = judging.facts_of(lab.state, lab.settings, experiment)
-                return start(lab, incumbent, facts.incumbent_seed)
+        if decision.side == "incumbent":
+            incumbent = lab.state.get(lab.state.incumbent_id)
+            facts = judging.facts_of(lab.state, lab.settings, experiment)
+            return start(lab, incumbent, facts.incumbent_seed)
     return start(lab, experiment, lab.seed(len(experiment.good_runs)))
+
+
+def _measure_baseline(lab: Lab, experiment: Experiment) -> bool:
+    """Start the next of the baseline's runs, beside those at work: the noise is that of full slots."""
+    runs = [r for r in experiment.runs if r.commit == experiment.commit and (r.outcome is None or r.counts)]
+    if len(runs) >= experiment.repeats:
+        return False
+    taken = {run.seed for run in runs}
+    return start(
+        lab, experiment, next(seed for k in count() if (seed := lab.seed(k)) not in taken or seed is None)
+    )
 
 
 def _look_for_drift(lab: Lab, experiment: Experiment) -> bool | None:
@@ -201,6 +220,7 @@ def _collect(lab: Lab, experiment: Experiment, run: Run) -> bool:
         level=result.get("level") or "",
         sandbox=str((result.get("sandbox") or {}).get("kind") or ""),
         own=result.get("own_metric"),
+        **({"slot": result["slot"]} if result.get("slot") else {}),
         **fields,
     )
     return True
@@ -247,29 +267,31 @@ def wait_until(lab: Lab, done: Callable[[State], bool], seconds: float) -> None:
         with lab.changing("wait") as state:
             advance(lab)
             ended = done(state)
-            running = next((run for _, run in state.at_work()), None)
-        if ended or running is None or not _watch(lab, running, end):
+            running = [run for _, run in state.at_work()]
+        if ended or not running or not watch(lab, running, end):
             return
 
 
-def _watch(lab: Lab, run: Run, end: float) -> bool:
-    """Wait for a run to end; False when the time is over."""
-    folder = lab.run_dir(run)
-    started = time.monotonic()
+def watch(lab: Lab, runs: list[Run], end: float) -> bool:
+    """Wait for one of these runs to end; False when the time is over."""
+    folders = [lab.run_dir(run) for run in runs]
+    started = looked = time.monotonic()
     while True:
+        present = time.monotonic()
         # A result shows as a file at once; whether a supervisor still lives needs a look at its lock.
-        if (folder / "run.json").exists() or lab.runner.poll(folder) in ("done", "lost"):
+        if any((folder / "run.json").exists() for folder in folders):
             return True
-        left = end - time.monotonic()
-        if left <= 0:
+        if present - looked >= LOOK_SECONDS:
+            looked, seen = present, {lab.runner.poll(folder) for folder in folders}
+            if seen & {"done", "lost"} or ("absent" in seen and present - started > START_SECONDS):
+                return True
+        if present >= end:
             return False
-        if time.monotonic() - started > START_SECONDS and lab.runner.poll(folder) == "absent":
-            return True
-        time.sleep(min(left, POLL_SECONDS if time.monotonic() - started < 5 else 10 * POLL_SECONDS))
+        time.sleep(min(end - present, POLL_SECONDS if present - started < 5 else 10 * POLL_SECONDS))
 
 
 def stop(lab: Lab, reason: str, kill: bool) -> list[Run]:
-    """Start nothing new; with `kill` end the run at work. Return the runs that are still going."""
+    """Start nothing new; with `kill` end the runs at work. Return the runs that are still going."""
     state = lab.state
     if not state.stopped and not state.finished:
         lab.journal.append("stopped", reason=reason, by="user")

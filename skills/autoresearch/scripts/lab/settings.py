@@ -16,9 +16,11 @@ from pathlib import Path
 
 import yaml
 
+from lab.cluster import KINDS, Cluster, misplaced
 from lab.errors import CONFIG, LabError
 
 FILE_NAME = "autoresearch.yaml"
+SANDBOXES = ("landlock", "bubblewrap", "seatbelt", "uid")  # as in sandbox.box.MEANS
 TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,63}")
 FUNCTION = re.compile(r"[\w./-]+\.py:[A-Za-z_]\w*")
@@ -36,6 +38,9 @@ SCHEME = re.compile(r"([a-z][a-z0-9]{0,30})://")
 OPEN_SCHEMES = {"json", "jsons", "xml", "xmls", "form", "forms", "ntfy", "ntfys", "mailto", "mailtos", "dbus",
                 "glib", "kde", "gnome", "macosx", "windows", "syslog"}  # fmt: skip
 PASSWORD = re.compile(r"://[^/@]*:(?!\$\{)[^/@]+@|[?&](?:pass|password|token|key|secret)=(?!\$\{)", re.I)
+ADDRESS = re.compile(r"https?://[^\s/@]+(?:/[^\s@?#]*)?")  # of an engine; a key does not belong into it
+DEVICES = re.compile(r"[\w:.-]+(?:,[\w:.-]+)*")  # GPUs by number or id, several together with commas
+MOST_SLOTS = 256
 REMOTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -71,12 +76,16 @@ class Settings:
     evaluate_hidden: str | None = None  # a command that prints the files a training may not read
     evaluate_hide: tuple[str, ...] = ()  # such files of the project
     sandbox: str = "auto"  # auto: the best there is; required: no run without one; off
+    sandbox_kind: str = "auto"  # or the one means that is to be used: a row of sandbox.box.MEANS
     sandbox_write: tuple[str, ...] = ()  # folders a run may write beside its own and the usual caches
     sandbox_read: tuple[str, ...] = ()  # files it may read although they look like keys
     sandbox_env: tuple[str, ...] = ()  # variables it sees beside the usual ones
     sandbox_disk_gb: float = 200.0  # of a run's own folders, and of one file
     network: bool = False
     runner: str = "local"
+    slots: int | tuple[str, ...] | None = None  # places for runs: a number, GPUs, or None for all there are
+    when_busy: str = "run"  # wait: for other programs to leave a GPU
+    cluster: Cluster = Cluster()  # where the runs of an engine go, and what they ask for
     mode: str = "autonomous"
     ideas_inbox: str | None = None
     probe_model: str | None = None  # file.py:function: the model for `health` and `verify-metric`
@@ -356,9 +365,20 @@ def _pattern(node: yaml.Node, place: Place) -> str | None:
     return _text(node, place)
 
 
-def _slots(node: yaml.Node, place: Place) -> None:
-    if _text(node, place) not in ("auto", "1"):
-        raise place.error(f"is {_shown(node)}", "write auto: this release runs one experiment at a time")
+def _slots(node: yaml.Node, place: Place) -> int | tuple[str, ...] | None:
+    """auto, how many, or which devices."""
+    if isinstance(node, yaml.SequenceNode) and node.value:
+        devices = tuple("".join(_text(item, place).split()) for item in node.value)
+        if not all(DEVICES.fullmatch(device) for device in devices):
+            raise place.error(
+                f"is [{', '.join(devices)}]", "write GPUs: [0, 1], [GPU-5d5b] or ['0,1', '2,3']"
+            )
+        return devices
+    if isinstance(node, yaml.ScalarNode) and node.value == "auto":
+        return None
+    if isinstance(node, yaml.ScalarNode) and node.value.isdigit() and 1 <= int(node.value) <= MOST_SLOTS:
+        return int(node.value)
+    raise place.error(f"is {_shown(node)}", f"write auto, 1 to {MOST_SLOTS}, or a list of GPUs: [0, 1]")
 
 
 def _places(node: yaml.Node, place: Place) -> tuple[str, ...]:
@@ -437,13 +457,23 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "evaluate.hide": ("evaluate_hide", _paths),
     "sandbox": ("sandbox", _one_of("auto", "required", "off")),
     "sandbox.mode": ("sandbox", _one_of("auto", "required", "off")),
+    "sandbox.kind": ("sandbox_kind", _one_of("auto", *SANDBOXES)),
     "sandbox.write": ("sandbox_write", _anywhere),
     "sandbox.read": ("sandbox_read", _anywhere),
     "sandbox.env": ("sandbox_env", _names),
     "sandbox.disk_gb": ("sandbox_disk_gb", _gigabytes),
     "network": ("network", _switch),
-    "runner.kind": ("runner", _one_of("local")),
-    "runner.slots": (None, _slots),
+    "runner.kind": ("runner", _one_of(*KINDS)),
+    "runner.partition": ("cluster.partition", _text),
+    "runner.account": ("cluster.account", _text),
+    "runner.gres": ("cluster.gres", _text),
+    "runner.gpus": ("cluster.gpus", _count),
+    "runner.cpus": ("cluster.cpus", _count),
+    "runner.python": ("cluster.python", _text),
+    "runner.extra": ("cluster.extra", _list),
+    "runner.address": ("cluster.address", _matching(ADDRESS, "write http://HOST:8265, or https://")),
+    "runner.slots": ("slots", _slots),
+    "runner.when_busy": ("when_busy", _one_of("run", "wait")),
     "mode": ("mode", _one_of("autonomous", "collaborative")),
     "ideas.inbox": ("ideas_inbox", _note),
     "probe.model": ("probe_model", _matching(FUNCTION, "write file.py:function")),
@@ -491,7 +521,19 @@ def load(path: Path) -> Settings:
         )
     if found.get("seed_env") and found.get("seed_arg"):
         raise LabError(f"{path.name}: seed has both env and arg", "leave one", CONFIG)
+    found["cluster"] = _cluster(found, path.name)
     return Settings(**found)  # type: ignore[arg-type]
+
+
+def _cluster(found: dict[str, object], file: str) -> Cluster:
+    """Take the engine's keys out of `found`; one that the kind does not know is an error."""
+    named = [name for name in found if name.startswith("cluster.")]
+    values = {name.removeprefix("cluster."): found.pop(name) for name in named}
+    kind = str(found.get("runner", Settings.runner))
+    wrong = misplaced(kind, list(values))
+    if wrong:
+        raise LabError(f"{file}: runner.{wrong[0]} means nothing to kind {kind}", wrong[1], CONFIG)
+    return Cluster(**values)  # type: ignore[arg-type]
 
 
 def _walk(node: yaml.MappingNode, prefix: str, file: str, found: dict[str, object]) -> None:
@@ -576,10 +618,16 @@ def render(settings: Settings) -> str:
         *_confirm_line(settings, flow),
         *_evaluate_line(settings, flow),
         *_sandbox_lines(settings, flow),
-        (f"runner: {{kind: {settings.runner}, slots: auto}}", ""),
+        (f"runner: {flow(_runner(settings))}", ""),
         (f"mode: {settings.mode}", ""),
     ]
     return "".join(f"{text:<56}  # {why}\n" if why else f"{text}\n" for text, why in lines)
+
+
+def _runner(settings: Settings) -> dict[str, object]:
+    chosen = list(settings.slots) if isinstance(settings.slots, tuple) else settings.slots
+    values = {"kind": settings.runner, "slots": chosen or "auto", **settings.cluster.as_settings()}
+    return values if settings.when_busy == "run" else {**values, "when_busy": settings.when_busy}
 
 
 def _confirm_line(settings: Settings, flow: Callable[[object], str]) -> list[tuple[str, str]]:
@@ -607,6 +655,7 @@ def _evaluate_line(settings: Settings, flow: Callable[[object], str]) -> list[tu
 def _sandbox_lines(settings: Settings, flow: Callable[[object], str]) -> list[tuple[str, str]]:
     """The keys that were changed: the defaults need no line."""
     values: dict[str, object] = {} if settings.sandbox == "auto" else {"mode": settings.sandbox}
+    values |= {} if settings.sandbox_kind == "auto" else {"kind": settings.sandbox_kind}
     for name, paths in (
         ("write", settings.sandbox_write),
         ("read", settings.sandbox_read),

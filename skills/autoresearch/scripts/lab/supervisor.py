@@ -22,10 +22,13 @@ def main(run_dir: Path) -> None:
         return
     step("supervisor.claimed")
     from lab.execution import perform
+    from lab.occupancy import occupy
     from lab.result import write_result
 
-    write_result(run_dir, perform(run_dir))
-    os.close(lock)
+    slot, devices = occupy(run_dir)  # before any clock of the run starts
+    write_result(run_dir, perform(run_dir, slot))
+    for descriptor in (*devices, lock):
+        os.close(descriptor)
 
 
 def detach() -> None:
