@@ -76,7 +76,7 @@ def test_what_render_writes_is_what_load_reads(tmp_path: Path) -> None:
         (GOOD + "edit: [b.py]\n", 5, "edit", "one"),
         (GOOD + "decision: {confidence: 95}\n", 5, "95", "0.95"),
         (GOOD + "decision: {min_effect: small}\n", 5, "small", "0.001"),
-        (GOOD + "runner: {slots: 4}\n", 5, "4", "auto"),
+        (GOOD + "runner: {slots: 0}\n", 5, "'0'", "auto"),
         (GOOD + "runner: {kind: slrum}\n", 5, "slrum", "local"),
         (GOOD + "seed: SEED\n", 5, "SEED", "env"),
         (GOOD + "seed: {env: SEED, arg: --seed}\n", None, "both", "one"),
