@@ -481,6 +481,14 @@ def test_a_flag_is_a_doubt_and_needs_a_person() -> None:
     assert any(line.startswith("doubt: Too good") for line in wake(story))
 
 
+def test_what_was_found_wrong_and_is_not_mended_needs_a_person() -> None:
+    story = told(a_campaign(keep(0.03)), issues=(Note("the labels are shifted", "the labels"), Note("b", "b")))
+    found = next(need for need in story.needs if "labels" in need.reason)
+    assert "the labels are shifted (and 1 other issue)" in found.reason and found.verb == "recall 'the labels'"
+    for text in (Page(story).html(), markdown(story), "\n".join(wake(story))):
+        assert "the labels are shifted" in text
+
+
 def test_lessons_stand_on_the_page_with_their_evidence() -> None:
     story = told(a_campaign(keep(0.03)), lessons=(Note("Warm-up matters", "t1: e001"),))
     for text in (Page(story).html(), markdown(story), "\n".join(wake(story))):

@@ -61,6 +61,7 @@ def _beside(lab: Lab, next_step: str) -> Beside:
         notices=tuple(lab.notices),
         disk_free_gb=shutil.disk_usage(lab.root).free / 1e9,
         lessons=_lessons(lab),
+        issues=_issues(lab),
         ideas=_ideas(lab),
         account=account(lab.state, known, lab.settings.goal),
         pages=(str(page),) if page.exists() else (),
@@ -76,6 +77,14 @@ def _lessons(lab: Lab) -> tuple[Note, ...]:
         if e.campaign in ("", lab.state.tag) and e.kind == "learning"
     ]
     return tuple(Note(one_line(entry.title, 200), entry.source) for entry in own[:LESSONS])
+
+
+def _issues(lab: Lab) -> tuple[Note, ...]:
+    """What was found wrong in this campaign and still is, the newest first."""
+    known = memory.entries(lab.root)
+    own = [e for e in memory.newest(known, len(known)) if e.campaign == lab.state.tag and e.kind == "issue"]
+    open_ones = [e for e in own if e.state == memory.HOLDS]
+    return tuple(Note(one_line(e.title, 200), " ".join(e.title.split()[:6])) for e in open_ones)
 
 
 IDEA_WORDS = {QUEUED: "queued", TESTED: "tested", DEFERRED: "deferred", OUT_OF_SCOPE: "out of scope"}

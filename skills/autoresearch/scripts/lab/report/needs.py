@@ -82,6 +82,14 @@ def _flags(m: Material) -> Need | None:
     return Need(f"{row.id} is kept, but {row.evidence.flags[0]}", f"show {row.id}") if row else None
 
 
+def _issue(m: Material) -> Need | None:
+    if not m.beside.issues:
+        return None
+    first, more = m.beside.issues[0], len(m.beside.issues) - 1
+    others = f" (and {plural(more, 'other issue')})" if more else ""
+    return Need(f"found wrong, and not mended: {said(first.text, 160)}{others}", f"recall {shlex.quote(first.evidence)}")
+
+
 def _noise(m: Material) -> Need | None:
     if m.beside.sigma is not None or m.finished or m.baseline is None or m.kept:
         return None
@@ -139,6 +147,6 @@ def _take(m: Material) -> Need | None:
 
 Ask = Callable[[Material], "Need | None"]
 ASKS: tuple[Ask, ...] = (
-    _no_baseline, _stopped, _gave_up, _disk, _crashing, _flags, _noise, _refuted, _unconfirmed, _take, _spent,
-    _silent, _memory, _near,
+    _no_baseline, _stopped, _gave_up, _disk, _crashing, _issue, _flags, _noise, _refuted, _unconfirmed,
+    _take, _spent, _silent, _memory, _near,
 )  # fmt: skip
