@@ -203,9 +203,7 @@ def weigh(lab: Lab, study: Study) -> list[Record]:
     compared = [arm for arm in study.arms if arm["against"]]
     found = {arm["name"]: _differences(lab, study, arm) for arm in compared if not trouble(study, arm)}
     effects = weights.effects(found, level)
-    return [
-        weights.row(study.kind, arm, effects.get(arm["name"]), trouble(study, arm)) for arm in compared
-    ]
+    return [weights.row(study.kind, arm, effects.get(arm["name"]), trouble(study, arm)) for arm in compared]
 
 
 def _differences(lab: Lab, study: Study, arm: Arm) -> list[float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from lab import proof
+from lab import proof, weighed
 from lab.account import account_lines, word_of
 from lab.atomic import write_atomic
 from lab.model import Experiment, Record, State
@@ -156,6 +156,7 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     belief = facts.get("belief")
     lines += account_lines(belief) if isinstance(belief, dict) else []
     lines += [proof.line(state, c) for c in list(state.confirmations.values())[-2:]]
+    lines += [weighed.line(study) for study in list(state.studies.values())[-1:]]
     if state.stopped:
         lines.append(f"stopped: {state.stopped}")
     lines += [_running_line(run) for run in _rows(facts, "running")]

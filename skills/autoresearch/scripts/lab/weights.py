@@ -1,8 +1,8 @@
 """What the arms of a study say: the effect of each keep or switch with its interval, and a word for it.
 
 All arms run on the same seeds, so an effect is a mean of differences on shared seeds. The spread of the
-differences is pooled over the arms. Those share one reference, so together they know less of the spread than as
-many free ones: with K arms of n differences each, the variance of the pooled estimate is that of
+differences is pooled over the arms. Those share one reference, so together they know less of the spread than
+as many free ones: with K arms of n differences each, the variance of the pooled estimate is that of
 4 / (K + 3) of their K (n - 1) degrees of freedom (Satterthwaite, for the covariance 1 + identity).
 """
 

@@ -309,6 +309,11 @@ class Workspace:
         self.run("update-index", "-z", "--index-info", stdin=lines, env=env)
         return self.run("write-tree", env=env).decode().strip()
 
+    def blob_of(self, commit: str, path: str) -> Blob | None:
+        """The file of a commit, or None."""
+        row = self.run("ls-tree", "-z", "--full-tree", commit, "--", path).split(b"\0")[0].split()
+        return Blob(row[0].decode(), row[2].decode()) if row and row[1] == b"blob" else None
+
     def content(self, blob: Blob) -> bytes:
         """The bytes of a file as git has them."""
         return self._blob(blob) or b""

@@ -69,7 +69,9 @@ def _needs_hand(lab: Lab) -> bool:
         return True
     if working:
         return any(lab.runner.poll(lab.run_dir(run)) in ("done", "lost", "absent") for _, run in working)
-    return not state.stopped and (state.confirming is not None or any(True for _ in state.open()))
+    return not state.stopped and (
+        state.confirming is not None or state.studying is not None or any(True for _ in state.open())
+    )
 
 
 @verb()

@@ -181,7 +181,7 @@ def try_(
 @click.option("--max", "limit", type=click.FloatRange(0), default=WAIT_SECONDS, show_default=True,
               help="Seconds to wait at most.")  # fmt: skip
 def wait(obj: Context, experiment: str | None, limit: float) -> None:
-    """Wait for a verdict: of EXPERIMENT (or a confirmation, c1), or of the oldest one without
+    """Wait for a verdict: of EXPERIMENT (or a confirmation, c1, or a study, a1), or of the oldest one without
 
     Exits 0 with a verdict, 124 when the time ended first. Harmless to repeat, and to interrupt.
     """
@@ -196,6 +196,13 @@ def wait(obj: Context, experiment: str | None, limit: float) -> None:
         from verbs.evidence import answer_confirmation
 
         answer_confirmation(obj, lab, str(confirmation), limit)
+        return
+    studying = state.studying.id if state.studying and not (pending and pending.runs) else None
+    study = studying if experiment is None else experiment
+    if study in state.studies:
+        from verbs.ablating import answer_study
+
+        answer_study(obj, lab, str(study), limit)
         return
     wanted = state.get(experiment or (pending.id if pending else "last"))
     answer(obj, lab, wanted.id, limit)

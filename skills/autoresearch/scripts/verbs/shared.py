@@ -129,7 +129,7 @@ def answer(obj: Context, lab: Lab, identity: str, seconds: float) -> None:
     lines.append(f"next: {next_step(lab)}")
     fields = views.experiment_json(state, experiment)
     obj.say(lines, {**fields, "notices": notices, "next": next_step(lab)})
-    if not experiment.verdict and seconds > 0:
+    if not experiment.verdict and seconds > 0 and not experiment.handed:
         raise SystemExit(errors.WAIT_ENDED)
 
 
@@ -161,6 +161,8 @@ def next_step(lab: Lab) -> str:
         return "`resume` goes on, `finish` ends the campaign"
     if state.confirming and not (going and going.runs):
         return f"`wait` for {state.confirming.id}, or `confirm` again"
+    if state.studying and not (going and going.runs):
+        return f"`wait` for {state.studying.id}, or `{state.studying.kind}` again"
     if going:
         return "`wait`" + ("" if going.id == BASELINE else "; the next change can be edited meanwhile")
     if state.baseline is None:

@@ -108,7 +108,7 @@ def present(lab: Lab, order: Order, awake: str = "") -> Present:
 
 def progress(state: State) -> int:
     """What an agent can bring: experiments, confirmations, the end."""
-    return len(state.experiments) + len(state.confirmations) + bool(state.finished)
+    return len(state.experiments) + len(state.confirmations) + len(state.studies) + bool(state.finished)
 
 
 def _enough(lab: Lab, target: float | None) -> str:
@@ -138,7 +138,9 @@ def movable(lab: Lab) -> bool:
     working = state.at_work()
     if working:
         return any(lab.runner.poll(lab.run_dir(run)) in ("done", "lost", "absent") for _, run in working)
-    return not state.stopped and (state.confirming is not None or any(True for _ in state.open()))
+    return not state.stopped and (
+        state.confirming is not None or state.studying is not None or any(True for _ in state.open())
+    )
 
 
 # -- what a turn does ------------------------------------------------------------------------------------

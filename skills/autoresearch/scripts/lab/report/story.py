@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from lab import weighed
 from lab.model import BASELINE
 from lab.report import answer, cards, tries
 from lab.report.answer import Belief
@@ -45,6 +46,8 @@ class Story:
             return f"stopped: {said(m.state.stopped, 120)}"
         if m.state.confirming:
             return f"confirming {m.state.confirming.experiment} on fresh seeds"
+        if m.state.studying:
+            return f"measuring {weighed.title(m.state.studying)}"
         working = [run.id for _, run in m.state.at_work()]
         if working:
             return f"running {', '.join(working)}"

@@ -19,6 +19,8 @@ def check_commits(lab: Lab, records: list[tuple[int, Record]], found: Findings) 
     force: dict[str, str] = {}
     for line, record in records:
         who, commit = str(record.get("experiment")), str(record.get("commit"))
+        if "study" in record and "side" in record:
+            who = f"{record['study']} {record['side']}"
         if record.get("event") in ("proposed", "rebased"):
             force[who] = commit
             text = objects.get(commit)
@@ -30,10 +32,19 @@ def check_commits(lab: Lab, records: list[tuple[int, Record]], found: Findings) 
                 found.add(line, who, f"commit {commit[:12]} has another tree than the record says")
             elif who != "e000" and f"\nparent {record['parent']}\n".encode() not in text:
                 found.add(line, who, f"commit {commit[:12]} has another parent than the record says")
+        elif record.get("event") == "study_started":
+            force |= _variants(record)
         elif record.get("event") == "run_started" and force.get(who) != commit:
             found.add(
                 line, str(record.get("run")), f"it ran {commit[:12]}, its experiment is {force.get(who)}"
             )
+
+
+def _variants(record: Record) -> dict[str, str]:
+    """"a1 without e003" -> the commit that this arm of a study runs."""
+    arms = record["arms"]
+    assert isinstance(arms, list)
+    return {f"{record['study']} {arm['name']}": str(arm["commit"]) for arm in arms}
 
 
 def _objects(lab: Lab, names: list[str]) -> Iterator[tuple[str, bytes]]:

@@ -16,7 +16,7 @@ from lab.model import Run, State
 from lab.spec import is_plain_file
 from lab.verify.found import Findings
 
-RUN = re.compile(r"(?:e|c)\d+\.\d+")
+RUN = re.compile(r"(?:e|c|a)\d+\.\d+")
 
 
 def check_exports(lab: Lab, state: State, lines: dict[str, int], found: Findings) -> None:

@@ -16,7 +16,8 @@ def check_number(lab: Lab, state: State, line: int, record: Record, found: Findi
     """The number of a run against its result and its log, the number of a verdict against its runs."""
     event = record["event"]
     if event == "run_ended":
-        place: object = state.confirmations.get(str(record["run"]).split(".")[0])
+        name = str(record["run"]).split(".")[0]
+        place: object = state.confirmations.get(name) or state.studies.get(name)
         runs = place.runs if place else state.experiments[str(record["experiment"])].runs  # type: ignore[attr-defined]
         _run(lab, next(r for r in runs if r.id == record["run"]), line, found)
     elif event == "verdict":
