@@ -94,9 +94,10 @@ class World:
 
 
 @contextmanager
-def a_world(user: int | None = None) -> Iterator[World]:
+def a_world(user: int | None = None, kind: str = "landlock") -> Iterator[World]:
     """A run of PROBE before it starts, all around it owned by `user`, so that only a sandbox denies."""
     root = Path(os.path.realpath(tempfile.mkdtemp(prefix="sandboxes-")))
+    root.chmod(0o755)  # another user has to come as far as its own folders
     home, project = root / "home", root / "project"
     for folder in (
         home / ".ssh",
@@ -116,6 +117,8 @@ def a_world(user: int | None = None) -> Iterator[World]:
     (project / "data").mkdir()
     for path in (*files.values(), home / ".ssh" / "id", home / ".profile"):
         path.write_text("as it was")
+    (home / ".ssh").chmod(0o700)  # as ssh asks for
+    python = python_of(NOBODY if kind == "uid" else user)
     sleeper = [python_of(user), "-c", "import time; time.sleep(300)"]
     victim = subprocess.Popen(sleeper, user=user, group=user)
     tcp, udp = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -126,9 +129,11 @@ def a_world(user: int | None = None) -> Iterator[World]:
         hidden=(str(home / ".ssh"), str(files["held"])),
         locked=(str(project),),
         mode="required",
+        kind=kind,
+        needs=(python,),
         file_bytes=limit,
     )
-    argv = [python_of(user), "train.py"]
+    argv = [python, "train.py"]
     more: dict[str, object] = {"sandbox": policy.as_json(), "variables": ["DATA_NAME"], "argv": argv}
     run_dir = a_run(root / "runs", PROBE, **more)
     tree = root / "runs" / f"tree-{run_dir.name}"

@@ -29,7 +29,7 @@ WORDS = {
     "verify": ("verify", "--rerun", "1"),
     "confirm": ("confirm", "--pairs", "5"),
 }
-DEEPEST = {
+DEEPEST = {"try": 40, "verify": 11, "confirm": 60, "finish": 8, "resume": 8, "wait": 8}  # steps drawn from
     "try": 66,
     "verify": 14,
     "confirm": 60,
@@ -79,7 +79,7 @@ def mended(trial: Trial, seen: Seen) -> None:
     trial.settle()
 
 
-def check(trial: Trial, first: str, seen: Seen) -> None:
+def check(trial: Trial, first: str, second: str, seen: Seen) -> None:
     """Go on as a fresh session would, to the same end as without any kill."""
     world = trial.world
     if first == "finish":
@@ -95,12 +95,13 @@ def check(trial: Trial, first: str, seen: Seen) -> None:
         assert EDITS["keep"][1] in world.read("train.py"), "the edit is lost"
         world.ok("try", "a keep")
         trial.settle()
-    if first == "verify":
+    if "verify" in (first, second):
         assert world.ok("verify", "--rerun", "1")["holds"] is True
         told = [r["verification"] for r in world.records() if r["event"] == "verified"]
         assert len(told) == len(set(told))
-        shutil.rmtree(world.root / ".autoresearch/worktrees", ignore_errors=True)
-        (world.root / ".autoresearch/worktrees").mkdir()
+    if first == "verify":
+        assert not list(world.root.rglob("*.autoresearch-tmp")), "a temporary file is left"
+        assert not list(world.root.glob(".autoresearch/worktrees/v*")), "a worktree is left"
         return
     trial.check(["keep", "keep"])
 
@@ -114,7 +115,7 @@ def one(template: Path, place: Path, draw: tuple[str, str, str, str], seen: Seen
         trial.world.ok("try", "a keep")
     both = died(trial, first, first_point) and died(trial, second, second_point)
     try:
-        check(trial, first, seen)
+        check(trial, first, second, seen)
     except Exception as error:
         seen.failures.append(f"{first} {first_point}, {second} {second_point}: {str(error)[:400]}")
     else:

@@ -12,13 +12,17 @@ from sandboxes import HARMFUL, HONEST, NOBODY, a_world, answers, supervised, wit
 from world import a_project
 
 from lab.runners.local import Local
-from lab.sandbox import landlock
+from lab.sandbox import another, box, bubblewrap, landlock, seatbelt
 from lab.sandbox import policy as policy_module
+from lab.sandbox.box import put_up, tried
 from lab.sandbox.denied import Denied
 from lab.sandbox.policy import Policy, around, caches, from_json, keys, temporary
 from lab.sandbox.variables import allowed, named
+from lab.settings import SANDBOXES
 
 ROOT = os.geteuid() == 0
+BUBBLEWRAP = put_up(Policy(write=(), kind="bubblewrap")).facts["kind"] == "bubblewrap"
+needs_bubblewrap = pytest.mark.skipif(not BUBBLEWRAP, reason="bubblewrap is not here, or does not work")
 needs_landlock = pytest.mark.skipif(landlock.version() < 6, reason="this kernel has no Landlock 6")
 USERS = [None, pytest.param(NOBODY, marks=pytest.mark.skipif(not ROOT, reason="only root becomes another"))]
 
@@ -26,19 +30,39 @@ USERS = [None, pytest.param(NOBODY, marks=pytest.mark.skipif(not ROOT, reason="o
 # -- what is stopped -------------------------------------------------------------------------------------
 
 
-@needs_landlock
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("landlock", marks=needs_landlock), pytest.param("bubblewrap", marks=needs_bubblewrap)],
+)
 @pytest.mark.parametrize("user", USERS, ids=["me", "nobody"])
-def test_every_harmful_action_is_stopped_and_every_honest_one_goes_through(user: int | None) -> None:
-    with a_world(user) as world:
+def test_every_harmful_action_is_stopped_and_every_honest_one_goes_through(
+    user: int | None, kind: str
+) -> None:
+    with a_world(user, kind) as world:
         result = supervised(world, user)
         harmful, honest = answers(world)
         assert len(harmful) == HARMFUL and [name for name, said in harmful.items() if said == "through"] == []
         assert len(honest) == HONEST and [name for name, said in honest.items() if said != "through"] == []
         assert world.victim.poll() is None and not world.received()
         assert (world.run_dir / "kept.txt").read_text() == "x" and result["metric"] == 1.0
-        assert result["sandbox"] | {"abi": 0} == {
-            "kind": "landlock", "abi": 0, "signals": "own only", "hidden": 2, "network": "own",
-        }  # fmt: skip
+        facts = dict(result["sandbox"])  # type: ignore[call-overload]
+        facts.pop("abi", None)
+        assert facts == {"kind": kind, "signals": "own only", "hidden": 2, "network": "own"}
+
+
+@pytest.mark.skipif(not ROOT or sys.platform != "linux", reason="only root becomes another user")
+def test_another_user_may_do_what_everybody_may_and_no_more() -> None:
+    """What it cannot keep from a run, it says: here the scored data, which everybody may read."""
+    with a_world(None, "uid") as world:
+        result = supervised(world)
+        harmful, honest = answers(world)
+        assert [name for name, said in harmful.items() if said == "through"] == ["read the scored data"]
+        assert [name for name, said in honest.items() if said != "through"] == ["fill a cache"]
+        assert world.victim.poll() is None and not world.received()
+        assert (world.run_dir / "kept.txt").read_text() == "x" and result["metric"] == 1.0
+        facts = dict(result["sandbox"])  # type: ignore[call-overload]
+        assert 61184 <= facts.pop("uid") <= 65519
+        assert facts == {"kind": "uid", "signals": "own only", "readable": 1, "network": "own"}
 
 
 def test_without_a_sandbox_the_same_actions_go_through() -> None:
@@ -94,7 +118,6 @@ def test_a_run_that_asks_for_a_sandbox_does_not_start_without(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from lab import execution
-    from lab.sandbox import box
 
     monkeypatch.setattr(box, "MEANS", {})
     run_dir = a_run(tmp_path, "open('ran', 'w')", sandbox=Policy(write=(), mode="required").as_json())
@@ -160,6 +183,139 @@ def test_sandbox_off_is_one_word(tmp_path: Path) -> None:
     world.write("autoresearch.yaml", world.read("autoresearch.yaml") + "sandbox: off\n")
     world.ok("baseline", "--repeats", "1")
     assert world.ok("show", "e000")["runs"][0]["sandbox"] == "off"
+
+
+def test_the_means_are_those_that_the_settings_know() -> None:
+    assert tuple(box.MEANS) == SANDBOXES
+
+
+def test_what_is_not_there_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    monkeypatch.setattr(bubblewrap, "program", lambda: None)
+    monkeypatch.setattr(another, "unfit", lambda policy: "another user cannot reach /somewhere")
+    facts = tried(Policy(write=()))
+    assert facts["kind"] == "none"
+    assert facts["missing"] == {
+        "landlock": "this kernel has no Landlock (Linux 5.13)",
+        "bubblewrap": "bwrap is not installed",
+        "seatbelt": "sandbox-exec is macOS's alone",
+        "uid": "another user cannot reach /somewhere",
+    }
+
+
+def test_a_bubblewrap_that_does_not_work_is_not_relied_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that cannot start anything, and one that starts it without any sandbox."""
+    broken, hollow = tmp_path / "broken", tmp_path / "hollow"
+    broken.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2\nexit 1\n")
+    hollow.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n')
+    for program, why in ((broken, "it did not start: setting up uid map"), (hollow, "a write outside went")):
+        program.chmod(0o755)
+        monkeypatch.setattr(bubblewrap, "program", lambda found=program: str(found))
+        facts = put_up(Policy(write=(), kind="bubblewrap")).facts
+        assert facts["kind"] == "none" and why in str(facts["missing"])
+
+
+def test_a_deeper_rule_of_bubblewrap_comes_later(tmp_path: Path) -> None:
+    for name in ("project/.autoresearch/tree", "project/data/sealed"):
+        (tmp_path / name).mkdir(parents=True)
+    root = str(tmp_path)
+    policy = Policy(
+        write=(f"{root}/project/.autoresearch/tree", root),
+        hidden=(f"{root}/project/data/sealed",),
+        locked=(f"{root}/project",),
+    )
+    said = bubblewrap.words(policy, "bwrap")
+    rules = [
+        (said[i], said[i + 1]) for i in range(len(said)) if said[i] in ("--bind", "--tmpfs", "--ro-bind")
+    ]
+    assert rules[1:3] == [("--bind", root), ("--ro-bind", f"{root}/project")]
+    tree, sealed = f"{root}/project/.autoresearch/tree", f"{root}/project/data/sealed"
+    assert sorted(rules[3:]) == [("--bind", tree), ("--tmpfs", sealed)]
+    assert "--unshare-net" in said and said[-1] == "--"
+
+
+@needs_bubblewrap
+def test_bubblewrap_keeps_what_landlock_keeps(tmp_path: Path) -> None:
+    """A writable folder in a locked one, a locked file in a writable folder, a hidden folder and file."""
+    for name in ("open/locked", "locked/open/x", "hidden/x", "file"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    root = str(tmp_path)
+    code = f"""
+import os
+os.chdir({root!r})
+def says(action):
+    try:
+        return action()
+    except OSError as error:
+        return type(error).__name__
+print(says(lambda: open("open/new", "w").close()), says(lambda: open("open/locked", "a")),
+      says(lambda: open("locked/new", "w")), says(lambda: open("locked/open/x", "w").close()),
+      says(lambda: os.listdir("hidden")), says(lambda: open("hidden/y", "w")),
+      says(lambda: open("file").read()),
+      says(lambda: os.link("file", "open/link")), says(lambda: os.rename("hidden", "open/h")), sep="; ")
+"""
+    policy = Policy(
+        write=(f"{root}/open", f"{root}/locked/open"),
+        hidden=(f"{root}/hidden", f"{root}/file"),
+        locked=(f"{root}/locked", f"{root}/open/locked"),
+        kind="bubblewrap",
+    )
+    made = put_up(policy)
+    done = subprocess.run(
+        made.argv([sys.executable, "-c", code]), preexec_fn=made.enter, capture_output=True, text=True
+    )
+    assert done.stdout == "None; OSError; OSError; None; []; OSError; PermissionError; OSError; OSError\n", (
+        done.stdout + done.stderr
+    )
+
+
+@needs_bubblewrap
+def test_a_hidden_folder_that_is_gone_is_explained(tmp_path: Path) -> None:
+    home = Path(os.environ["HOME"])
+    (home / ".aws").mkdir(exist_ok=True)
+    (home / ".aws" / "config").write_text("key")
+    policy = Policy(write=(), hidden=(str(home / ".aws"),), kind="bubblewrap")
+    code = "import os\nopen(os.path.expanduser('~/.aws/config'))\n"
+    result = executed(tmp_path, code, sandbox=policy.as_json())
+    assert "the sandbox hides" in str(result["detail"]), result
+
+
+def test_a_profile_for_macos_says_what_the_policy_says(tmp_path: Path) -> None:
+    """Its text alone: nobody here has run it."""
+    for name in ("project/tree", 'quo"ted\\', "keys"):
+        (tmp_path / name).mkdir(parents=True)
+    root = os.path.realpath(tmp_path)
+    policy = Policy(
+        write=(f"{root}/project/tree", f'{root}/quo"ted\\'),
+        hidden=(f"{root}/keys",),
+        locked=(f"{root}/project",),
+    )
+    lines = seatbelt.profile(policy).splitlines()
+    assert lines[:3] == ["(version 1)", "(allow default)", "(deny file-write*)"]
+    locked = lines.index(f'(deny file-write* (subpath "{root}/project"))')
+    assert lines.index(f'(allow file-read* file-write* (subpath "{root}/project/tree"))') > locked
+    assert f'(deny file-read* file-write* (subpath "{root}/keys"))' in lines
+    assert f'(allow file-read* file-write* (subpath "{root}/quo\\"ted\\\\"))' in lines
+    assert lines.index("(deny network*)") > lines.index("(allow signal (target same-sandbox))")
+    assert "(deny network*)" not in seatbelt.profile(Policy(write=(), network=True))
+    for line in lines:
+        assert line.count("(") == line.count(")") or '"' in line
+
+
+def test_the_id_of_another_user_is_free_and_stays_the_same() -> None:
+    first = another.pick("/some/run")
+    assert first == another.pick("/some/run") and another.FIRST <= first <= another.LAST
+
+
+@pytest.mark.skipif(not ROOT, reason="only root becomes another user")
+def test_another_user_is_not_taken_where_it_cannot_reach_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("x")
+    (tmp_path / "data").chmod(0o600)
+    facts = put_up(Policy(write=(), needs=(str(tmp_path / "data"),), kind="uid")).facts
+    assert facts["kind"] == "none" and "cannot reach" in str(facts["missing"])
 
 
 # -- the parts -------------------------------------------------------------------------------------------

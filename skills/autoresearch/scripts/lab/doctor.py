@@ -156,12 +156,19 @@ def _sandbox(lab: Lab) -> Finding:
     if facts["kind"] == "off":
         return Finding("sandbox", None, "off: a run may do what you may do", "take `sandbox: off` out")
     if facts["kind"] == "none":
-        fix = "Linux 5.13 with Landlock has one; `sandbox: required` refuses runs without"
-        return Finding("sandbox", False if mode == "required" else None, "none on this system", fix)
-    words = f"{facts['kind']} {facts.get('abi', '')}".strip()
-    seen = f"network {facts['network']}, signals {facts['signals']}, keys hidden; tried: {facts['tried']}"
+        fix = "install bubblewrap, or Linux 5.13 with Landlock; `sandbox: required` refuses runs without"
+        why = "; ".join(f"{name}: {text}" for name, text in _words(facts.get("missing")).items())
+        return Finding("sandbox", False if mode == "required" else None, f"none here ({why})", fix)
+    words = f"{facts['kind']} {facts.get('abi', facts.get('uid', ''))}".strip()
+    bare = facts.get("readable")
+    keys = f"{bare} of the files to hide readable by all" if bare else "keys hidden"
+    seen = f"network {facts['network']}, signals {facts['signals']}, {keys}; tried: {facts['tried']}"
     good = facts["tried"] == "a write outside was denied"
     return Finding("sandbox", good, f"{words}, {seen}", "" if good else "`sandbox: off` does without it")
+
+
+def _words(facts: object) -> dict[str, str]:
+    return {str(name): str(text) for name, text in facts.items()} if isinstance(facts, dict) else {}
 
 
 def _evaluation(lab: Lab) -> Finding:
@@ -181,6 +188,12 @@ def _devices(lab: Lab) -> Finding:
     if shutil.which("nvidia-smi"):
         return Finding("device", None, "nvidia-smi is there; runs use what your command chooses")
     return Finding("device", None, f"no nvidia-smi; {os.cpu_count()} CPU cores")
+
+
+def _runner(lab: Lab) -> Finding:
+    """What places the runs: whether it answers, its version, whether it would take one."""
+    ok, text, fix = lab.runner.examine()
+    return Finding("runner", ok, text, "" if ok else fix)
 
 
 def _campaign(lab: Lab) -> Finding:
@@ -235,6 +248,7 @@ CHECKS: dict[str, Callable[[Lab], Finding]] = {
     "sandbox": _sandbox,
     "evaluation": _evaluation,
     "device": _devices,
+    "runner": _runner,
     "campaign": _campaign,
     "measurement": _measurement,
     "messages": _messages,

@@ -159,7 +159,7 @@ class Watch:
             self.child = subprocess.Popen(
                 self.box.argv(self.spec.argv),
                 cwd=self.spec.cwd,
-                env=environment,
+                env=environment | self.box.variables,
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,

@@ -36,6 +36,12 @@ def version() -> int:
     return max(0, _call(CREATE, None, 0, VERSION))
 
 
+def no_new_privileges() -> None:
+    """No program that this process starts gets rights that it has not itself."""
+    if _libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+
+
 class Ruleset:
     """A list under construction; `enter` puts it on the calling process for good."""
 
@@ -68,8 +74,7 @@ class Ruleset:
 
     def enter(self) -> None:
         """Restrict the calling process; it may gain no rights by a set-user-id program any more."""
-        if _libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "no_new_privs")
+        no_new_privileges()
         _checked(RESTRICT, self.descriptor, 0)
 
     def close(self) -> None:

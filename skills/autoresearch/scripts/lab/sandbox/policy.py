@@ -40,7 +40,7 @@ ENTRIES = 20_000  # in a folder with something hidden: each of the others takes 
 PROCESSES = 4096  # of one run at once; a loader has dozens, a fork bomb all
 
 
-LISTS = ("write", "hidden", "locked")
+LISTS = ("write", "hidden", "locked", "own", "needs")
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,12 @@ class Policy:
     write: tuple[str, ...]  # may be written, with all beneath them
     hidden: tuple[str, ...] = ()  # may be neither read nor written
     locked: tuple[str, ...] = ()  # may not be written, also where a writable folder holds them
+    own: tuple[str, ...] = ()  # those of `write` that are this run's alone; the last is for temporary files
+    needs: tuple[str, ...] = ()  # what it must read whatever it becomes: its program, its data
     network: bool = False
     alone: bool = False  # no memory shared with other processes, no socket but its own
     mode: str = "auto"  # auto: the best there is; required: a run that has none does not start; off
+    kind: str = "auto"  # or the one of box.MEANS that is to be used, and no other
     file_bytes: int = FILE_BYTES
     disk_bytes: int = DISK_BYTES
     processes: int = PROCESSES

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterable
 
-from lab.atomic import write_atomic
+from lab.atomic import sweep, write_atomic
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
 from lab.launch import prepare, submit
@@ -99,6 +99,8 @@ def _follow(lab: Lab, row: dict[str, str], end: float) -> Record | None:
         times = lab.submitted.get(run.id, [])
         if seen == "absent" and (not times or time.monotonic() - times[-1] > START_SECONDS):
             if not (folder / "spec.json").exists():
+                if folder.exists():
+                    sweep(folder)  # of the process that was killed while it wrote the spec
                 prepare(lab, experiment, run)
             submit(lab, run)
         if time.monotonic() >= end:
@@ -139,5 +141,6 @@ def _close(lab: Lab, plan: Record, rows: list[Record]) -> Record:
         step("verify.known")
     for row in _rows(plan):
         shutil.rmtree(lab.home / "worktrees" / row["run"], ignore_errors=True)
+        sweep(lab.home / "runs" / row["run"])
     (lab.home / PLAN).unlink(missing_ok=True)
     return {"verification": plan["verification"], "rows": rows}
