@@ -16,25 +16,28 @@ from lab.settle import give_verdict
 from lab.steps import step
 
 
-def judge(lab: Lab, experiment: Experiment, decision: Decision) -> None:
+def judge(lab: Lab, experiment: Experiment) -> bool:
     """Give the verdict on a candidate whose incumbent was replaced while it was measured.
 
     A loss is a discard. A win, and a result still in doubt, is continued as a combination: another run beside
     the former incumbent would say nothing of the new one.
     """
     former = _parent(lab.state, experiment)
+    decision = decide(judging.facts_of(lab.state, lab.settings, experiment))
     if decision.action == "discard":
         reason = parallel.lost(lab.state, former.id, decision.reason)
         give_verdict(lab, experiment, "discard", reason, decision)
-        return
-    best, decision = _first(lab, experiment, decision)
-    _carry_on(lab, best, decision)
+    else:
+        _carry_on(lab, *_first(lab, experiment, decision))
+    return True
 
 
-def promote(lab: Lab, experiment: Experiment, decision: Decision) -> None:
-    """Keep a winner; of several that wait for their verdict, the one with the largest believed gain."""
-    best, decision = _first(lab, experiment, decision)
-    give_verdict(lab, best, "keep", decision.reason, decision)
+def conclude(lab: Lab, experiment: Experiment, decision: Decision) -> bool:
+    """Give a verdict on the incumbent; of several waiting winners the largest believed gain is kept first."""
+    if decision.action == "keep":
+        experiment, decision = _first(lab, experiment, decision)
+    give_verdict(lab, experiment, decision.action, decision.reason, decision)
+    return True
 
 
 def _first(lab: Lab, experiment: Experiment, decision: Decision) -> tuple[Experiment, Decision]:

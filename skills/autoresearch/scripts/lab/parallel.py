@@ -12,22 +12,21 @@ from dataclasses import dataclass
 from lab.model import Experiment, State
 from lab.redact import one_line
 
-COMBINATIONS = 4  # at work at once; a further one waits and is put on what they leave, see bench/parallel.py
 CLASHES = 5  # places told of one conflict
 SIDE = 90  # characters of each side
 LESS, MIDDLE, MORE, BASE = b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||"
 
 
-def queue(state: State) -> list[Experiment]:
-    """Experiments that wait for their first run, the next one first.
+def order(state: State) -> list[Experiment]:
+    """Open experiments in the order in which they are moved on: begun ones, combinations, new ideas.
 
-    Combinations come before new ideas, the largest effect first: each keep meanwhile would cost them their
-    runs. Beyond `COMBINATIONS` at once they wait, so that they stack on each other's result.
+    Combinations come before new ideas, the largest effect first: each keep meanwhile costs them their runs.
     """
-    waiting = [e for e in state.open() if not e.begun]
-    combined = sorted((e for e in waiting if e.combines), key=lambda e: (-effect(state, e), e.number))
-    room = max(0, COMBINATIONS - sum(bool(e.combines) and e.begun for e in state.open()))
-    return [*combined[:room], *(e for e in waiting if not e.combines)]
+
+    def place(e: Experiment) -> tuple[bool, bool, float, int]:
+        return (not e.runs, not e.combines, -effect(state, e) if e.combines else 0.0, e.number)
+
+    return sorted(state.open(), key=place)
 
 
 def effect(state: State, combination: Experiment) -> float:
