@@ -66,7 +66,7 @@ ROWS: dict[str, Row] = {
     "P4": Row(
         "files, index, HEAD, stash and settings of the user stay byte for byte",
         "a Hypothesis machine of an agent and a user in one checkout, with kills",
-        (("test_beside_a_user.py", ""),),
+        (("test_beside_a_user.py", "thousand"),),
     ),
     "P5": Row(
         "every number belongs to a commit that can be exported as it ran; what was tampered with is named",

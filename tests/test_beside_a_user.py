@@ -462,6 +462,7 @@ def work_beside_each_other(
     )
     done = OPERATIONS.total()
     print(json.dumps({"operations": done, **dict(OPERATIONS.most_common())}))
+    print(f"FIGURE P4 operations={done} kills={OPERATIONS['a_try_is_killed']} disturbed=0", flush=True)
     assert not list(tmp_path.glob("beside-*"))
     return done
 
