@@ -36,7 +36,7 @@ VERSION = "0.1.0"
 # Verb -> the module of verbs/ that has it; only the module of the verb in use is imported.
 VERBS = {
     "init": "measuring", "doctor": "measuring", "baseline": "measuring", "try": "measuring",
-    "wait": "measuring",
+    "wait": "measuring", "move": "moving",
     "status": "looking", "log": "looking", "show": "looking", "diff": "looking", "restore": "looking",
     "confirm": "evidence", "ablate": "ablating", "isolate": "ablating",
     "diagnose": "diagnosing", "health": "diagnosing",
@@ -44,6 +44,7 @@ VERBS = {
     "verify": "verifying",
     "wake": "people", "report": "people", "watch": "watching", "serve": "watching",
     "export": "exporting",
+    "handoff": "collaborating", "ingest": "collaborating",
     "remember": "knowing", "recall": "knowing", "ideas": "knowing",
     "papers": "reading",
     "stop": "ending", "resume": "ending", "finish": "ending",

@@ -16,6 +16,7 @@ from lab import occupancy
 from lab.atomic import write_atomic
 from lab.campaign import Lab
 from lab.errors import REFUSED, LabError
+from lab.handing import handover
 from lab.model import HOST_FAILURES_ALLOWED, SCHEMA, Confirmation, Experiment, Place, Run, Study
 from lab.redact import one_line
 from lab.runners.environment import project_environment, resolve_argv
@@ -66,6 +67,8 @@ def _start(
         why = f"host trouble {HOST_FAILURES_ALLOWED} times in a row: {place.runs[-1].detail}"
         lab.journal.append("stopped", reason=one_line(why, 300), by="host")
         return False
+    if handover.handed_out(lab):
+        return handover.ask(lab, place, experiment, seed, words)
     if len(lab.state.going) >= lab.width or (experiment.verdict and experiment.open_run):
         return False  # no slot is free; of the incumbent one run at a time, so that each is learned from
     lab.journal.append(

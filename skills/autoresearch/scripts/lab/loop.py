@@ -7,26 +7,29 @@ experiments on under the state lock; `settle.catch_up` finishes what a killed pr
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from lab import caution, confirm, judging, studies
+from lab import caution, combine, confirm, judging, mover, parallel, studies
 from lab.account import drift_words
 from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
 from lab.decide import decide
 from lab.errors import LabError
+from lab.handing import anchor, handover
 from lab.launch import prepare, start, submit
 from lab.model import BASELINE, INCOMPARABLE, Experiment, Run, State
-from lab.propose import BASELINE_REPEATS, commit_message
+from lab.propose import BASELINE_REPEATS
 from lab.redact import one_line
 from lab.settle import catch_up, give_verdict
 from lab.steps import step
 
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 0.1
+PATIENCE_SECONDS = 600.0  # of the mover, for the state lock
 START_SECONDS = 2.0  # for a supervisor from its start to its claim, 0.05 s on an idle machine
 SUBMITS_ALLOWED = 2  # of one run by one process: a supervisor that cannot start is host trouble
 
@@ -36,6 +39,7 @@ def advance(lab: Lab) -> None:
     catch_up(lab)
     while _advance_once(lab):
         catch_up(lab)
+    mover.ensure(lab)
 
 
 def _advance_once(lab: Lab) -> bool:
@@ -45,7 +49,9 @@ def _advance_once(lab: Lab) -> bool:
         return False
     if any(_follow(lab, experiment, run) for experiment, run in state.at_work()):
         return True
-    experiments = list(state.open())
+    if state.requests and _from_people(lab):
+        return True
+    experiments = parallel.order(state)
     if state.confirming or state.studying:
         experiments = [e for e in experiments if e.runs]  # what has begun is not interrupted
         if not experiments:
@@ -53,6 +59,13 @@ def _advance_once(lab: Lab) -> bool:
     if state.baseline and not state.baseline.verdict:
         experiments = [state.baseline]  # nothing can be compared before it is measured
     return any(_next_step(lab, experiment) for experiment in experiments)
+
+
+def _from_people(lab: Lab) -> bool:
+    """Take what a person brought back; False when nothing is new."""
+    handover.complete(lab)
+    back = handover.back(lab)
+    return _collect(lab, *back) if back else anchor.move(lab) or handover.give_up(lab)
 
 
 def _move_aside(lab: Lab) -> bool:
@@ -125,8 +138,9 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
             return _measure_baseline(lab, experiment)
         give_verdict(lab, experiment, "keep", _baseline_reason(lab.state, experiment))
         return True
-    # A candidate that ran beside one that was kept is measured again, on what it would be kept on.
-    if experiment.parent != lab.state.incumbent_commit and not _rebase(lab, experiment):
+    if lab.state.stale(experiment):
+        return combine.judge(lab, experiment)
+    if experiment.parent != lab.state.incumbent_commit and not combine.rebase(lab, experiment):
         return True
     looked = _look_for_drift(lab, experiment)
     if looked is not None:
@@ -134,8 +148,7 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
     if experiment.good_runs:
         decision = decide(judging.facts_of(lab.state, lab.settings, experiment))
         if decision.action != "repeat" and not caution.second_look(lab, experiment, decision):
-            give_verdict(lab, experiment, decision.action, decision.reason, decision)
-            return True
+            return combine.conclude(lab, experiment, decision)
         if decision.side == "incumbent":
             incumbent = lab.state.get(lab.state.incumbent_id)
             facts = judging.facts_of(lab.state, lab.settings, experiment)
@@ -166,27 +179,6 @@ def _look_for_drift(lab: Lab, experiment: Experiment) -> bool | None:
     again = judging.suspicious(state, settings) or (not experiment.runs and judging.sentinel_due(state))
     incumbent = state.incumbent
     return start(lab, incumbent, lab.seed(0)) if again and incumbent else None
-
-
-def _rebase(lab: Lab, experiment: Experiment) -> bool:
-    """Put a queued candidate on the incumbent that was kept meanwhile; a conflict ends it unmeasured."""
-    state, workspace = lab.state, lab.workspace
-    old, parent = experiment.commit, state.incumbent_commit
-    tree = workspace.rebase(experiment.parent, old, parent, lab.home / "conflicts" / experiment.id)
-    if tree is None:
-        reason = (
-            f"not measured: its change conflicts with {state.incumbent_id}, which was kept meanwhile; "
-            f"`restore {experiment.id}` brings it back for merging by hand"
-        )
-        give_verdict(lab, experiment, "discard", reason)
-        return False
-    words = {"because": experiment.because, "expect": experiment.expect}
-    message = commit_message(experiment.id, experiment.hypothesis, words)
-    commit = workspace.commit_tree(tree, parent, message, experiment.at)
-    workspace.ensure_ref(f"{lab.ref(experiment.number)}.proposed", old)
-    workspace.ensure_ref(lab.ref(experiment.number), commit)
-    lab.journal.append("rebased", experiment=experiment.id, commit=commit, tree=tree, parent=parent)
-    return True
 
 
 # -- results ------------------------------------------------------------------------------------------
@@ -220,6 +212,7 @@ def _collect(lab: Lab, experiment: Experiment, run: Run) -> bool:
         level=result.get("level") or "",
         sandbox=str((result.get("sandbox") or {}).get("kind") or ""),
         own=result.get("own_metric"),
+        **{name: result[name] for name in ("machine", "proof", "log_sha256") if name in result},
         **({"slot": result["slot"]} if result.get("slot") else {}),
         **fields,
     )
@@ -267,19 +260,47 @@ def wait_until(lab: Lab, done: Callable[[State], bool], seconds: float) -> None:
         with lab.changing("wait") as state:
             advance(lab)
             ended = done(state)
-            running = [run for _, run in state.at_work()]
-        if ended or not running or not watch(lab, running, end):
+            running, written = [run for _, run in state.at_work()], lab.journal.size
+        if ended or not running or not watch(lab, running, written, end):
             return
 
 
-def watch(lab: Lab, runs: list[Run], end: float) -> bool:
-    """Wait for one of these runs to end; False when the time is over."""
+def wait_for_first(lab: Lab, identities: list[str], seconds: float) -> Experiment:
+    """Move the campaign on until one of these has a verdict; the first that has, else the oldest."""
+    wait_until(lab, lambda state: any(state.get(name).verdict for name in identities), seconds)
+    rows = [lab.state.get(name) for name in identities]
+    return min((e for e in rows if e.verdict), key=lambda e: e.verdict_at, default=rows[0])
+
+
+def keep_moving(lab: Lab) -> bool:
+    """Be the campaign's mover until nothing is left to do; False when there is one already."""
+    with mover.only_one(lab.home) as leave:
+        if leave is None:
+            return False
+        while lab.journal.path.exists():
+            lab, submitted = Lab(lab.root), lab.submitted  # the settings may have been changed
+            lab.submitted, lab.aside = submitted, True
+            with lab.changing("move", wait_seconds=PATIENCE_SECONDS) as state:
+                advance(lab)
+                if not mover.needed(lab):
+                    leave()  # before the state lock is free: who comes next must find none, and start one
+                    break
+                running, written = [run for _, run in state.at_work()], lab.journal.size
+            watch(lab, running, written, math.inf)
+    return True
+
+
+def watch(lab: Lab, runs: list[Run], written: int, end: float) -> bool:
+    """Wait for one of these runs to end, or for another process to write; False when the time is over.
+
+    `written` is the journal's size when these were the runs at work.
+    """
     folders = [lab.run_dir(run) for run in runs]
     started = looked = time.monotonic()
     while True:
         present = time.monotonic()
         # A result shows as a file at once; whether a supervisor still lives needs a look at its lock.
-        if any((folder / "run.json").exists() for folder in folders):
+        if any((folder / "run.json").exists() for folder in folders) or lab.journal.grown(written):
             return True
         if present - looked >= LOOK_SECONDS:
             looked, seen = present, {lab.runner.poll(folder) for folder in folders}

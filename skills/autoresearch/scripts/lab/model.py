@@ -276,8 +276,9 @@ class State:
     pushed: dict[str, Any] = field(default_factory=dict)  # the last push: commit, outcome, detail, at, tries
     agents: list[Record] = field(default_factory=list)  # sessions that `drive` started, in order
     gave_up: str = ""  # why `drive` starts no further session; over when the campaign moves
-    requests: dict[str, dict[str, Any]] = field(default_factory=dict)  # r003 -> what a person was asked to run
-    remarks: list[dict[str, Any]] = field(default_factory=list)  # what the person said: remark, text, seen, done
+    requests: dict[str, dict[str, Any]] = field(default_factory=dict)  # r003 -> what a person was asked for
+    waiting: list[str] = field(default_factory=list)  # runs that a person has and that are not back
+    remarks: list[dict[str, Any]] = field(default_factory=list)  # what the person said: text, seen, done
     checkpoints: list[dict[str, Any]] = field(default_factory=list)  # what the person was asked, and answered
     seq: int = 0
 
@@ -314,6 +315,10 @@ class State:
     def at_work(self) -> list[tuple[Experiment, Run]]:
         """Runs started and not ended, in the order they started, each with the experiment it is a run of."""
         return [self._going(name) for name in self.going]
+
+    def handed(self) -> list[tuple[Experiment, Run]]:
+        """Runs that a person was asked for and whose results are not back."""
+        return [self._going(name) for name in self.waiting]
 
     def _going(self, name: str) -> tuple[Experiment, Run]:
         owner = name.split(".")[0]
@@ -465,8 +470,9 @@ def _requested(state: State, record: Record) -> None:
     state.requests[identity] = {**_values(record), "at": str(record["at"])}
     place = _place(state, {**record, "run": f"{record['place']}."})
     for planned in list(record["runs"]):  # type: ignore[call-overload]
-        words = {"nonce": str(record["token"]), "commit": str(record["commit"]), "request": identity}
+        words: dict[str, Any] = {"nonce": record["token"], "commit": record["commit"], "request": identity}
         place.runs.append(Run(**planned, **words))
+        state.waiting.append(str(planned["id"]))
     if record["place"] == state.incumbent_id:
         state.unchecked = 0
 
@@ -489,6 +495,7 @@ def _withdrawn(state: State, record: Record) -> None:
         for run in place.runs:
             if run.request == record["request"] and run.outcome is None:
                 run.outcome, run.detail = "cancelled", str(record["reason"])
+                state.waiting = [name for name in state.waiting if name != run.id]
 
 
 def _remarked(state: State, record: Record) -> None:
@@ -533,6 +540,7 @@ def _run_ended(state: State, record: Record) -> None:
         setattr(run, name, value)
     run.ended = state.seq + 1
     state.going = [name for name in state.going if name != run.id]
+    state.waiting = [name for name in state.waiting if name != run.id]
     if run.outcome in HOST_TROUBLE:
         place.host_failures += 1
     elif run.counts:

@@ -17,6 +17,7 @@ from lab.settings import Settings
 
 DESCRIPTION_LIMIT = 300
 TOUCHES_SHOWN = 5
+RUNNING_SHOWN = 8
 
 
 LEVELS = {
@@ -96,6 +97,9 @@ def how_measured(e: Experiment) -> str:
 
 
 def _going(e: Experiment) -> str:
+    if e.handed:
+        names = ", ".join(dict.fromkeys(run.request for run in e.handed))
+        return f"{e.id} HANDED OUT  {names}: {', '.join(run.id for run in e.handed)} to come back"
     if e.open_run:
         done = len(e.good_runs)
         return f"{e.id} RUNNING  run {e.open_run.id}, seed {e.open_run.seed}" + (
@@ -159,7 +163,8 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     lines += [weighed.line(study) for study in list(state.studies.values())[-1:]]
     if state.stopped:
         lines.append(f"stopped: {state.stopped}")
-    lines += [_running_line(run) for run in _rows(facts, "running")]
+    lines += [_running_line(run) for run in _rows(facts, "running")[:RUNNING_SHOWN]]
+    lines += _slots_lines(facts)
     if facts["queued"]:
         lines.append(f"queued: {', '.join(list(facts['queued'])[:10])}")  # type: ignore[call-overload]
     recent = [e for e in state.experiments.values() if e.verdict][-6:]
@@ -199,8 +204,18 @@ def _noise_line(facts: Record) -> str:
     return f"noise between runs: {known['sigma']:.3g} (one sd, {known['n']} runs)"
 
 
+def _slots_lines(facts: Record) -> list[str]:
+    """How many slots are free; nothing where there is one and nothing is queued."""
+    found = facts["slots"]
+    assert isinstance(found, dict)
+    moved = f"; process {found['mover']} starts what is queued" if found["mover"] else ""
+    return [f"slots: {found['free']} of {found['total']} free{moved}"] if found["total"] > 1 or moved else []
+
+
 def _running_line(run: Record) -> str:
     beat = run.get("heartbeat")
+    if run.get("waits_for"):
+        return f"queued {run['id']} (seed {run['seed']}): waits for {one_line(str(run['waits_for']), 160)}"
     if not isinstance(beat, dict):
         return f"running {run['id']} (seed {run['seed']})"
     return (

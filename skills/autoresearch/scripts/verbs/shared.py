@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import click
 
-from lab import errors, ideas, views
+from lab import errors, ideas, lineup, views
 from lab.agenda import ordered
 from lab.campaign import Lab
 from lab.errors import LabError
@@ -111,11 +111,11 @@ def agent(lab: Lab, name: str) -> Iterator[None]:
 # -- words and waiting ---------------------------------------------------------------------------------
 
 
-def answer(obj: Context, lab: Lab, identity: str, seconds: float) -> None:
-    """Wait for a verdict and say what is known; exit 124 when the time ended first."""
+def answer(obj: Context, lab: Lab, identity: str, seconds: float, *others: str) -> None:
+    """Wait for a verdict, or the first of several, and say what is known; exit 124 at the end of the time."""
     from lab import loop
 
-    experiment = loop.wait_for(lab, identity, seconds)
+    experiment = loop.wait_for_first(lab, [identity, *others], seconds)
     state, metric = lab.state, lab.settings.metric
     lines = views.verdict_lines(state, experiment, metric)
     if experiment.verdict == "crash":
@@ -126,8 +126,12 @@ def answer(obj: Context, lab: Lab, identity: str, seconds: float) -> None:
             f"{experiment.id} waits, the campaign is stopped: {state.stopped}", "mend that, then `resume`"
         )
     lines += [f"note: {notice}" for notice in notices]
-    lines.append(f"next: {next_step(lab)}")
     fields = views.experiment_json(state, experiment)
+    if lab.width > 1:
+        others_decided = lineup.meanwhile(lab, experiment.id if experiment.verdict else "")
+        lines += lineup.meanwhile_lines(lab, others_decided)
+        fields["meanwhile"] = [{"experiment": e.id, "verdict": e.verdict} for e in others_decided]
+    lines.append(f"next: {next_step(lab)}")
     obj.say(lines, {**fields, "notices": notices, "next": next_step(lab)})
     if not experiment.verdict and seconds > 0 and not experiment.handed:
         raise SystemExit(errors.WAIT_ENDED)
@@ -163,6 +167,10 @@ def next_step(lab: Lab) -> str:
         return f"`wait` for {state.confirming.id}, or `confirm` again"
     if state.studying and not (going and going.runs):
         return f"`wait` for {state.studying.id}, or `{state.studying.kind}` again"
+    if state.waiting and not state.going:
+        return _with_a_person(lab)
+    if going and going.id != BASELINE and lab.width > 1:
+        return lineup.next_words(lab)
     if going:
         return "`wait`" + ("" if going.id == BASELINE else "; the next change can be edited meanwhile")
     if state.baseline is None:
@@ -176,6 +184,13 @@ def next_step(lab: Lab) -> str:
     tied = f" --idea {queue[0].id}" if queue else ""
     about = f" ({one_line(queue[0].text, 60)})" if queue else ""
     return f'edit {", ".join(lab.settings.edit)}, then `try "HYPOTHESIS"{tied}`{about}'
+
+
+def _with_a_person(lab: Lab) -> str:
+    """What to do while a person has runs to make."""
+    waiting = ", ".join(dict.fromkeys(run.request for _, run in lab.state.handed()))
+    meanwhile = "" if lab.state.incumbent is None else "; meanwhile the next `try` becomes its own request"
+    return f"hand {waiting} over, then `ingest` what comes back{meanwhile}"
 
 
 def _unconfirmed(lab: Lab) -> str:

@@ -1,0 +1,1 @@
+"""Runs that a person executes on a machine of theirs: asked for, described, taken back."""
