@@ -30,13 +30,6 @@ WORDS = {
     "confirm": ("confirm", "--pairs", "5"),
 }
 DEEPEST = {"try": 40, "verify": 11, "confirm": 60, "finish": 8, "resume": 8, "wait": 8}  # steps drawn from
-    "try": 66,
-    "verify": 14,
-    "confirm": 60,
-    "finish": 8,
-    "resume": 14,
-    "wait": 14,
-}  # steps a verb may have
 
 
 @dataclass
