@@ -26,7 +26,7 @@ SUBMIT = """if True:
 """
 
 
-@pytest.fixture(params=sorted(RUNNERS))
+@pytest.fixture(params=["local"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

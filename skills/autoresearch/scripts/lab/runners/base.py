@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 # absent: nobody has taken it up (submit it, again if need be); starting: taken up, not yet executing;
-# lost: its supervisor died without a result (reap, then repeat it as a new run).
-State = Literal["absent", "starting", "running", "done", "lost"]
-STATES: tuple[State, ...] = ("absent", "starting", "running", "done", "lost")
+# lost: its supervisor died without a result (reap, then repeat it as a new run);
+# unavailable: what places the run does not answer, so nothing is known: ask again later.
+State = Literal["absent", "starting", "running", "done", "lost", "unavailable"]
+STATES: tuple[State, ...] = ("absent", "starting", "unavailable", "running", "done", "lost")
+
+
+class Examined(NamedTuple):
+    """Whether runs can be placed now: `ok` is None for a fact that is neither good nor bad."""
+
+    ok: bool | None
+    text: str
+    fix: str = ""
 
 
 class Runner(Protocol):
@@ -32,3 +41,9 @@ class Runner(Protocol):
 
     def heartbeat(self, run_dir: Path) -> dict[str, object] | None:
         """Return the run's last sign of life, or None before the first."""
+
+    def place(self, run_dir: Path) -> str:
+        """Say in words where an engine has the run (job, state, reason); "" for a run of this machine."""
+
+    def examine(self) -> Examined:
+        """Say whether runs can be placed at all."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import processes
-from lab.runners.base import State
+from lab.runners.base import Examined, State
 from lab.sandbox.policy import temporary
 from lab.steps import step
 
@@ -111,6 +111,14 @@ class Local:
     def heartbeat(self, run_dir: Path) -> dict[str, object] | None:
         """Return what the supervisor last wrote about the run."""
         return _read_json(run_dir / "heartbeat.json")
+
+    def place(self, run_dir: Path) -> str:
+        """No engine has it."""
+        return ""
+
+    def examine(self) -> Examined:
+        """This machine is always there."""
+        return Examined(None, "local: runs go to this machine")
 
 
 def _locked(descriptor: int) -> bool:

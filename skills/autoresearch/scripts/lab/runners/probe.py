@@ -64,5 +64,5 @@ def _last_line(err: bytes) -> str:
 
 def _hint(err: bytes) -> str:
     if b"No module named 'torch'" in err:
-        return "the project's Python has no torch; the probe works on torch models only"
+        return "the project's Python has no torch, and parts of other models cannot be looked into"
     return "mend that in the project's code, or name another function: `probe: {model: file.py:function}`"
