@@ -47,6 +47,7 @@ VERBS = {
     "handoff": "collaborating", "ingest": "collaborating",
     "remember": "knowing", "recall": "knowing", "ideas": "knowing",
     "papers": "reading",
+    "document": "documents",
     "stop": "ending", "resume": "ending", "finish": "ending",
     "notify": "notifying", "drive": "driving",
     "hook": "hooks",

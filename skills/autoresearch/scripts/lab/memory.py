@@ -28,6 +28,7 @@ KINDS = {
     "architecture": ("repo/architecture.md", "# Architecture"),
     "campaign": ("campaigns/{tag}.md", "# Campaign {tag}"),
 }
+NOTEBOOK = "notebook"  # documents filled from the journal: nothing in them is known only there
 MOST_FILES = 2_000
 LONGEST_TITLE = 300
 ENTRIES_ONLY = ("learnings.md", "issues.md", "decisions.md")  # what stands there before a heading is preface
@@ -70,7 +71,7 @@ def files(root: Path) -> list[Path]:
         return []
     found = []
     for folder, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != NOTEBOOK)
         found += [
             Path(folder, name)
             for name in sorted(names)

@@ -8,6 +8,8 @@ import click
 
 from lab import errors, suggestions, weighed
 from lab.campaign import Lab
+from lab.documents.filling import fill
+from lab.documents.kinds import KINDS
 from lab.errors import LabError
 from lab.isolating import Found
 from lab.model import Study
@@ -93,6 +95,16 @@ def _say_switches(obj: Context, found: Sequence[Found]) -> None:
     obj.say(lines, {"switches": rows})
 
 
+def _follow(lab: Lab) -> list[str]:
+    """Let the agenda and configuration_suggestions.md say what the study says; return what to tell."""
+    told = suggestions.follow(lab)
+    try:
+        made = fill(lab, KINDS["suggestions"], next_step(lab), None, None)
+    except (LabError, OSError) as error:  # a result does not wait for a page
+        return [*told, f"no page of suggestions: {error}"]
+    return [*told, f"suggestions: {made.path}"]
+
+
 def answer_study(obj: Context, lab: Lab, identity: str, seconds: float) -> None:
     """Wait for the result and say what is known; exit 124 when the time ended first."""
     from lab import loop
@@ -104,7 +116,7 @@ def answer_study(obj: Context, lab: Lab, identity: str, seconds: float) -> None:
         raise LabError(
             f"{identity} waits, the campaign is stopped: {state.stopped}", "mend that, then `resume`"
         )
-    told = suggestions.follow(lab) if study.verdict else []
+    told = _follow(lab) if study.verdict else []
     lines = [*weighed.lines(study), *told, *(f"note: {notice}" for notice in lab.notices)]
     lines.append(f"next: {next_step(lab)}")
     fields = weighed.as_json(study)

@@ -8,6 +8,8 @@ from lab import proof
 from lab.driving.spending import account_of
 from lab.model import Record
 from lab.report.figures import said
+from lab.report.markdown import plain as _md
+from lab.report.markdown import table as _table
 from lab.report.material import Row
 from lab.report.story import Story
 from lab.views import number
@@ -113,20 +115,6 @@ def markdown(s: Story) -> str:
     ]
     lines += ["", "## All experiments", "", *_everything(s)]
     return "\n".join(lines) + "\n"
-
-
-def _md(text: str) -> str:
-    """Text that no Markdown reader takes for a tag, a cell or a mark."""
-    for sign, word in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "/"), ("`", "'")):
-        text = text.replace(sign, word)
-    for sign in "*[]":  # an underscore inside a word means nothing in Markdown
-        text = text.replace(sign, "\\" + sign)
-    return text
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return lines + ["| " + " | ".join(_md(" ".join(cell.split())) for cell in row) + " |" for row in rows]
 
 
 def _rows(s: Story, rows: Sequence[Row]) -> list[str]:
