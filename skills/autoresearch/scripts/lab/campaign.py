@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from lab.decide import Noise, pooled_noise
 from lab.errors import CONFIG, LabError
@@ -35,11 +35,15 @@ FIRST_SEED = 42  # the seeds of every candidate are 42, 43, 44, ...: the same li
 class Lab:
     """The folder `root`. Reading needs no lock; `changing` gives the right to write."""
 
+    latest: ClassVar[Lab | None] = None  # the one this process opened last: what every answer may speak of
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.home = root / HOME
         self.journal = Journal(self.home / "journal.jsonl")
         self.submitted: dict[str, list[float]] = {}  # run -> when this process has submitted it
+        self.aside = False  # nobody has called: the working tree, which may be in use, is left alone
+        Lab.latest = self
         self.told: list[str] = []  # what happened on the way and the caller should hear of
 
     @classmethod

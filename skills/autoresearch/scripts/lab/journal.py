@@ -95,6 +95,18 @@ class Journal:
             pass  # a view that is missing, old or cut: the journal is the truth
         return 0, State()
 
+    @property
+    def size(self) -> int:
+        """Bytes in the file as last loaded or written."""
+        return self._size
+
+    def grown(self, size: int) -> bool:
+        """Whether the file has another size than `size`, or is gone."""
+        try:
+            return self.path.stat().st_size != size
+        except OSError:
+            return True
+
     def append(self, event: str, **fields: object) -> Record:
         """Write one record durably, apply it to the state, and return it."""
         record: Record = {"schema": SCHEMA, "seq": self.state.seq + 1, "at": now(), "event": event, **fields}

@@ -19,7 +19,7 @@ from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
 from lab.decide import decide
 from lab.errors import LabError
-from lab.handing import anchor, handover
+from lab.handing import anchor, dropped, handover
 from lab.launch import prepare, start, submit
 from lab.model import BASELINE, INCOMPARABLE, Experiment, Run, State
 from lab.propose import BASELINE_REPEATS
@@ -37,6 +37,8 @@ SUBMITS_ALLOWED = 2  # of one run by one process: a supervisor that cannot start
 def advance(lab: Lab) -> None:
     """Move open experiments on as far as possible without waiting."""
     catch_up(lab)
+    if lab.state.waiting:
+        dropped.take(lab)
     while _advance_once(lab):
         catch_up(lab)
     mover.ensure(lab)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 
-from lab import guards, ideas, judging, views
+from lab import guards, heldout, ideas, judging, views
 from lab.atomic import sweep
 from lab.campaign import Lab
 from lab.decide import Decision
@@ -27,7 +27,7 @@ def catch_up(lab: Lab) -> None:
     for experiment in list(state.unsettled()):
         _publish(lab, experiment)
     keeping.ensure(lab)
-    if state.tree_at != state.incumbent_commit:
+    if state.tree_at != state.incumbent_commit and not lab.aside:
         _bring_tree_back(lab)
 
 
@@ -128,6 +128,7 @@ def _drop_exports(lab: Lab, experiment: Experiment) -> None:
     folder = lab.home / "worktrees"
     if not folder.exists():
         return
+    heldout.drop(lab)
     ours = {run.id for run in experiment.runs}
     for place in folder.iterdir():
         if place.name in ours - keep or (place.name not in keep and _decided(lab.state, place.name)):

@@ -81,6 +81,7 @@ def verdict_lines(state: State, e: Experiment, metric: str) -> list[str]:
         best = state.incumbent
         lines.append(f"incumbent: {best.id} {metric} {number(best.metric)} ({best.commit[:7]})")
     lines += [f"measured: {measured}"] if (measured := how_measured(e)) else []
+    lines += [f"conflict: {place}" for place in e.clash]
     lines += [f"look twice: {flag}" for flag in (*e.flags, *e.touches[:TOUCHES_SHOWN])]
     if e.left_out:
         lines.append(f"not part of it: {', '.join(e.left_out)} (changed in the working tree, outside edit:)")
@@ -93,7 +94,9 @@ def how_measured(e: Experiment) -> str:
     if not runs:
         return ""
     level = min(run.level for run in runs)
-    return f"{level} ({LEVELS[level]}), sandbox {', '.join(sorted({run.sandbox or 'none' for run in runs}))}"
+    away = sorted({run.machine or "a machine nobody named" for run in runs if run.request})
+    where = f"; brought back from {', '.join(away)}" if away else ""
+    return f"{level} ({LEVELS[level]}), sandbox {', '.join(sorted({run.sandbox or 'none' for run in runs}))}{where}"
 
 
 def _going(e: Experiment) -> str:
@@ -134,6 +137,9 @@ def experiment_json(state: State, e: Experiment) -> Record:
         "price": e.price,
         "sigma": e.sigma,
         "flags": [*e.flags, *e.touches],
+        "combines": e.combines,
+        "continued_as": e.continued_as or None,
+        "clash": e.clash,
         "level": min((run.level for run in e.good_runs if run.level), default=None),
         "crash": crash and {"kind": crash.kind, "line": crash.line, "where": crash.where},
     }
@@ -171,7 +177,7 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     lines += [
         f"  {e.id} {e.verdict:<8} {number(e.metric):>10}  {one_line(flat(e.hypothesis), 80)}" for e in recent
     ]
-    for name in ("memory", "ideas"):
+    for name in ("requests", "remarks", "memory", "ideas"):
         lines += [str(line) for line in _rows(facts, name, "text")]
     lines += [f"note: {notice}" for notice in list(facts["notices"])[:5]]  # type: ignore[call-overload]
     return [*lines[:28], f"next: {facts['next']}"]

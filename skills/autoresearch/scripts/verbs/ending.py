@@ -24,7 +24,7 @@ def stop(obj: Context, kill: bool) -> None:
         running = loop.stop(lab, "by `stop`", kill)
     end = time.monotonic() + 30
     while kill and running and time.monotonic() < end:
-        if lab.runner.poll(lab.run_dir(running[0])) in ("done", "lost"):
+        if all(lab.runner.poll(lab.run_dir(run)) in ("done", "lost") for run in running):
             with lab.changing("stop"):
                 loop.advance(lab)
             break
@@ -63,21 +63,25 @@ def resume(obj: Context) -> None:
 @verb()
 @click.option("--squash", is_flag=False, flag_value="one", type=click.Choice(["one", "each"]),
               help="Also make branches for review: one with everything, or one for each change.")  # fmt: skip
-def finish(obj: Context, squash: str | None) -> None:
+@click.option("--heldout/--no-heldout", "untouched", default=True,
+              help="Whether to score the held-out split once more, where models are kept and `confirm` did not.")
+def finish(obj: Context, squash: str | None, untouched: bool) -> None:
     """Close the campaign: final report, working tree back to your branch, how to take the keeps over
 
     \b
     finish --squash        autoresearch-review/TAG/all: everything kept as one commit on the merge base
     finish --squash each   autoresearch-review/TAG/e003, ...: a branch for each change that can stand alone
     """
-    from lab import setup
+    from lab import heldout, setup
     from lab import squash as reviews
 
     lab = Lab.find(obj.folder)
-    with agent(lab, "finish"), lab.changing("finish") as state:
-        told = setup.end(lab)
-        scratch = lab.home / "conflicts" / "review"
-        made = reviews.make(lab.workspace, state, lab.settings, squash, scratch) if squash else []
+    with agent(lab, "finish"):
+        looked = heldout.look(lab) if untouched else []
+        with lab.changing("finish") as state:
+            told = looked + setup.end(lab)
+            scratch = lab.home / "conflicts" / "review"
+            made = reviews.make(lab.workspace, state, lab.settings, squash, scratch) if squash else []
     best, near = brief(state.incumbent), views.near_misses(state, lab.settings.goal)
     report, page = lab.home / "report" / "report.md", lab.home / "report" / "index.html"
     shown = f" --from {state.incumbent_id}" if state.incumbent_id else ""
@@ -86,7 +90,7 @@ def finish(obj: Context, squash: str | None) -> None:
         [f"campaign {state.tag} is finished: {_sentence(state.counts())}",
          *([f"best: {best['experiment']} {lab.settings.metric} {views.number(state.incumbent.metric)}"]
            if best and state.incumbent else []),
-         *([near] if near else []), *_confirmed(state), *told,
+         *([near] if near else []), *_confirmed(state), *proof.last_look(state), *told,
          f"page: {page} (as text: {report.name})", *views.merge_hint(state),
          *(f"review: {r.branch} {r.commit[:7]} ({', '.join(r.experiments)})" for r in made),
          *(["review: nothing was kept that your branch does not have"] if squash and not made else []),
@@ -94,7 +98,8 @@ def finish(obj: Context, squash: str | None) -> None:
         {"campaign": state.tag, "branch": state.branch, "incumbent": best, "experiments": state.counts(),
          "report": str(report), "page": str(page), "notices": told, "next": lessons,
          "review": [{"branch": r.branch, "commit": r.commit, "experiments": r.experiments} for r in made],
-         "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None))},
+         "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None)),
+         "heldout": {**state.heldout, "looks": proof.heldout_looks(state)} if state.heldout else None},
     )  # fmt: skip
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from lab import digest, guards, proof, settle, views
+from lab import digest, guards, lineup, mover, proof, settle, views
 from lab.account import account
 from lab.campaign import Lab, measured_noise
 from lab.course import course
 from lab.errors import LabError
-from lab.model import Experiment, Record
+from lab.model import Experiment, Record, Run
 from lab.notify import keeping, outbox
 from verbs.shared import MAX_BYTES, Context, agent, bounded, brief, crash_text, next_step, verb
 
@@ -37,10 +37,7 @@ def facts(lab: Lab) -> Record:
     """The fields of `status`, from the state as loaded; nothing is moved on."""
     state = lab.state
     known = measured_noise(state)
-    running = [
-        {**run.as_json(), "experiment": e.id, "heartbeat": lab.runner.heartbeat(lab.run_dir(run))}
-        for e, run in state.at_work()
-    ]
+    running = [_at_work(lab, e, run) for e, run in state.at_work()]
     return {
         "campaign": state.tag,
         "branch": state.branch,
@@ -48,7 +45,8 @@ def facts(lab: Lab) -> Record:
         "baseline": brief(state.baseline),
         "experiments": state.counts(),
         "running": running,
-        "queued": [e.id for e in state.open() if e.status == "queued"],
+        "queued": [e.id for e in lineup.queued(lab)],
+        "slots": lineup.slots(lab),
         "noise": {"sigma": known.sigma, "n": known.n},
         "belief": account(state, known, lab.settings.goal),
         "confirmation": proof.as_json(state, next(reversed(state.confirmations.values()), None)),
@@ -61,14 +59,26 @@ def facts(lab: Lab) -> Record:
     }
 
 
+def _at_work(lab: Lab, experiment: Experiment, run: Run) -> Record:
+    """A run at work with its last sign of life; one that waits for its device is queued."""
+    beat = lab.runner.heartbeat(lab.run_dir(run)) or {}
+    place = lab.runner.place(lab.run_dir(run))
+    waits = beat.get("waits_for") or (not beat and place)
+    queued: Record = {"outcome": "queued", "waits_for": waits} if waits else {}
+    queued |= {"engine": place} if place else {}
+    return {**run.as_json(), "experiment": experiment.id, "heartbeat": beat or None, **queued}
+
+
 def _needs_hand(lab: Lab) -> bool:
     """Whether the campaign can move on now: a verdict half done, a run that ended, one to be started."""
     state = lab.state
     working = state.at_work()
-    if any(True for _ in state.unsettled()):
+    if state.waiting or any(True for _ in state.unsettled()):
         return True
     if working:
-        return any(lab.runner.poll(lab.run_dir(run)) in ("done", "lost", "absent") for _, run in working)
+        states = [lab.runner.poll(lab.run_dir(run)) for _, run in working]
+        missing = mover.needed(lab) and not mover.alive(lab.home)
+        return missing or any(seen in ("done", "lost", "absent") for seen in states)
     return not state.stopped and (
         state.confirming is not None or state.studying is not None or any(True for _ in state.open())
     )

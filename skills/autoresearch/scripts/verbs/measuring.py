@@ -143,16 +143,17 @@ def baseline(obj: Context, repeats: int | None, wait_seconds: float) -> None:
     "--leave-out", is_flag=True, help="Other edits in the tree are the user's: measure without them."
 )
 @click.option("--again", is_flag=True, help="Measure a candidate that was tried before.")
-@click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=TRY_WAIT_SECONDS, show_default=True,
-              help="Seconds to wait for the verdict.")  # fmt: skip
+@click.option("--wait", "wait_seconds", type=click.FloatRange(0), help="Seconds to wait for the verdict "
+              f"(default {TRY_WAIT_SECONDS}; with several slots 0).")  # fmt: skip
 def try_(
     obj: Context, hypothesis: str, because: str, expect: str, idea: str, arguments: str | None, retry_of: str,
-    leave_out: bool, again: bool, wait_seconds: float,
+    leave_out: bool, again: bool, wait_seconds: float | None,
 ) -> None:  # fmt: skip
     """Measure the working tree's change as a candidate and keep or discard it
 
     The change in the files of `edit:` becomes a commit, the working tree shows the incumbent again, and the
-    candidate runs on its own. Exits 0 with a verdict, 124 while it still runs.
+    candidate runs on its own. Exits 0 with a verdict, 124 while it still runs. With several slots it exits 0
+    as soon as the candidate runs or is queued.
 
     \b
     try "raise the learning rate to 0.04" --because "loss still falls at the end" --expect "-0.01"
@@ -173,6 +174,8 @@ def try_(
         with lab.changing("try"):
             loop.advance(lab)
             experiment = propose.propose(lab, hypothesis, words, leave_out, again)
+        if wait_seconds is None:
+            wait_seconds = TRY_WAIT_SECONDS if lab.width == 1 else 0
         answer(obj, lab, experiment.id, wait_seconds)
 
 
@@ -205,4 +208,5 @@ def wait(obj: Context, experiment: str | None, limit: float) -> None:
         answer_study(obj, lab, str(study), limit)
         return
     wanted = state.get(experiment or (pending.id if pending else "last"))
-    answer(obj, lab, wanted.id, limit)
+    several = [] if experiment or lab.width == 1 else [e.id for e in state.open() if e is not wanted]
+    answer(obj, lab, wanted.id, limit, *several)
