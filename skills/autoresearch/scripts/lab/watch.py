@@ -146,6 +146,8 @@ class Watch:
             signal.signal(number, self._asked_to_end)
 
     def _asked_to_end(self, number: int, _frame: FrameType | None) -> None:
+        if (self.run_dir / "cancel").exists():  # an engine ends a job by a signal
+            self.stop("cancelled", "cancelled on request")
         self.stop("interrupted", f"the supervisor was asked to end by {signal.Signals(number).name}")
 
     def _spawn(self, environment: dict[str, str]) -> None:

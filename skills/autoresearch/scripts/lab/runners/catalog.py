@@ -21,8 +21,14 @@ def _slurm(cluster: Cluster) -> Runner:
     return Slurm(cluster)
 
 
+def _ray(cluster: Cluster) -> Runner:
+    from lab.runners.ray import Ray
+
+    return Ray(cluster)
+
+
 # Imported when asked for: nobody on one machine pays for an engine.
-RUNNERS: dict[str, Callable[[Cluster], Runner]] = {"local": _local, "slurm": _slurm}
+RUNNERS: dict[str, Callable[[Cluster], Runner]] = {"local": _local, "slurm": _slurm, "ray": _ray}
 
 
 def runner(kind: str, cluster: Cluster | None = None) -> Runner:

@@ -1,8 +1,8 @@
 """What every engine that places runs has in common: Slurm and Ray are each four questions below this.
 
 The supervisor on the node writes `run.json`, and only that may say ok or failed. The engine is asked only
-where there is none, and what it says can mean timeout, out of memory, cancelled or lost, nothing else. All that
-a later process needs lies in the run's directory: `intent.json` before the engine is asked to take the run,
+where there is none, and what it says can mean timeout, out of memory, cancelled or lost, nothing else. All
+that a later process needs lies in the run's directory: `intent.json` before the engine is asked to take it,
 `job.json` after it has, `taken` from the node, `ended.json` when the engine first said that it is over.
 """
 
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lab.atomic import write_atomic
-from lab.cluster import Cluster
 from lab.model import SCHEMA, now
 from lab.result import row_of_nothing
 from lab.runners.base import Examined, State
@@ -124,8 +123,18 @@ class Engine:
         if job.phase == "waiting":
             return "starting"
         if job.phase == "running" or (job.phase == "unknown" and _breathing(run_dir)):
+            self._end_overdue(run_dir)
             return "running" if _taken(run_dir) else "starting"
         return self._over(run_dir, job)
+
+    def _end_overdue(self, run_dir: Path) -> None:
+        """End a job whose supervisor is stuck, for engines that keep no time."""
+        at = (_read(run_dir / TAKEN) or {}).get("at")
+        if isinstance(at, float) and time.time() - at > 60 * (minutes(read_spec(run_dir)) + 1):
+            with contextlib.suppress(EngineUnavailable):
+                identity = self._identity(run_dir)
+                if identity:
+                    self._end(identity, waiting=False)
 
     def _over(self, run_dir: Path, job: Job) -> State:
         """The engine is done with it: wait for a result that is on its way, then say what the end means."""
@@ -284,7 +293,7 @@ def _taken(run_dir: Path) -> bool:
 
 
 def _breathing(run_dir: Path) -> bool:
-    """Whether the supervisor lives although the engine does not know the job, as after a controller's crash."""
+    """Whether the supervisor lives although the engine does not know the job, as after its crash."""
     try:
         age = time.time() - (run_dir / "heartbeat.json").stat().st_mtime
     except OSError:
