@@ -1,0 +1,290 @@
+"""Candidates side by side: stale winners and losers, combinations, conflicts, order, replay, kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from world import PREPARE, a_project, wait_until
+
+from lab import parallel
+from lab.campaign import Lab
+from lab.journal import Journal
+from lab.model import freeze, replay
+
+# The metric is the sum of three numbers far enough apart to be merged; a run ends when its gate is open.
+TRAIN = """import os, sys, time
+LR = 1.00
+# the rate of
+# learning ends
+# here
+WD = 1.00
+# the decay of
+# weights ends
+# here
+MOMENTUM = 1.00
+LR -= 0.1 * sys.argv.count("--fast")
+gates = os.environ["GATES"]
+name = f"{LR:.2f} {WD:.2f} {MOMENTUM:.2f}"
+while not (os.path.exists(f"{gates}/{name}") or os.path.exists(f"{gates}/all")):
+    time.sleep(0.02)
+print(f"val_bpb: {LR + WD + MOMENTUM:.6f}")
+"""
+SETTINGS = """command: python3 train.py
+metric: {name: val_bpb, goal: min}
+edit: [train.py]
+protect: [prepare.py]
+budget: {seconds: 60}
+seed: {env: SEED}
+sandbox: off
+runner: {kind: local, slots: 3}
+"""
+
+
+class Field:
+    """A campaign with three slots whose runs end when the test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.gates = folder / "gates"
+        self.gates.mkdir()
+        self.project = a_project(folder / "p", {"train.py": TRAIN, "prepare.py": PREPARE})
+        self.project.env |= {"GATES": str(self.gates), "AUTORESEARCH_SLOTS": str(folder / "slots")}
+        self.project.write("autoresearch.yaml", SETTINGS)
+        self.project.ok("init", "--tag", "t1")
+        self.open("1.00 1.00 1.00")
+        self.project.ok("baseline", "--repeats", "3")
+
+    def open(self, name: str = "all") -> None:
+        (self.gates / name).touch()
+
+    def change(self, *edits: tuple[str, str], args: tuple[str, ...] = ()) -> str:
+        """Propose a change of constants; it is at work when this returns."""
+        for name, value in edits:
+            self.project.edit(f"{name} = 1.00", f"{name} = {value}")
+        words = " and ".join(f"{name} {value}" for name, value in edits)
+        done = self.project.ok("try", words, *args, "--wait", "0")
+        assert done["status"] == "running", done
+        return str(done["experiment"])
+
+    def verdict(self, name: str) -> dict:
+        self.project.run("wait", name, "--max", "60")
+        done = self.project.ok("show", name)
+        assert done["status"] == "done", done
+        return done
+
+    def constants(self, commit: str) -> str:
+        text = self.project.git("show", f"{commit}:train.py")
+        names = ("LR = ", "WD = ", "MOMENTUM = ")
+        return " ".join(line.split(" = ")[1] for line in text.splitlines() if line.startswith(names))
+
+    def events(self, *names: str) -> list[dict]:
+        return [record for record in self.project.records() if record["event"] in names]
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Iterator[Field]:
+    made = Field(tmp_path)
+    yield made
+    made.open()
+    made.project.run("stop", "--now")
+    pid = made.project.root / ".autoresearch/mover.lock"
+    if pid.exists() and pid.read_text().strip().isdigit():
+        wait_until(lambda: not _alive(int(pid.read_text() or 0)))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return bool(pid)
+
+
+def test_a_win_over_a_former_incumbent_is_measured_together_with_the_new_one(field: Field) -> None:
+    first = field.change(("LR", "0.80"))
+    second = field.change(("WD", "0.90"))
+    field.open("0.80 1.00 1.00")
+    assert field.verdict(first)["verdict"] == "keep"
+    field.open("1.00 0.90 1.00")
+    stale = field.verdict(second)
+    assert (stale["verdict"], stale["continued_as"]) == ("discard", "e003")
+    assert "won against e000, but e001 was kept meanwhile; continued as e003 (e001+e002)" in stale["reason"]
+    assert stale["gain"] == pytest.approx(0.1)  # against e000, and not against e001
+    field.open("0.80 0.90 1.00")
+    both = field.verdict("e003")
+    assert (both["verdict"], both["combines"]) == ("keep", ["e001", "e002"])
+    assert both["hypothesis"] == "e001 + e002: WD 0.90" and both["gain"] == pytest.approx(0.1)
+    assert field.constants("autoresearch/t1") == "0.80 0.90 1.00"
+    assert field.constants("refs/autoresearch/t1/2") == "1.00 0.90 1.00"
+    wait_until(lambda: field.project.read("train.py").count("WD = 0.90"))  # the mover leaves the tree to us
+    assert [row[3] for row in field.project.results()] == ["keep", "keep", "discard", "keep"]
+
+
+@pytest.mark.slow
+def test_a_loss_against_a_former_incumbent_is_a_discard_against_that_one(field: Field) -> None:
+    first = field.change(("LR", "0.80"))
+    second = field.change(("WD", "1.10"))
+    field.open("0.80 1.00 1.00")
+    assert field.verdict(first)["verdict"] == "keep"
+    field.open("1.00 1.10 1.00")
+    lost = field.verdict(second)
+    assert lost["verdict"] == "discard" and not lost["continued_as"]
+    assert "Measured on e000, which e001 has replaced meanwhile." in lost["reason"]
+    record = field.events("verdict")[-1]
+    assert (record["against"], record["belief_of"]) == ("e000", "e000")
+    assert lost["gain"] == pytest.approx(-0.1)  # it beats e001's number neither way, and that is not asked
+    assert field.project.ok("status")["experiments"] == {"keep": 2, "discard": 1, "crash": 0, "open": 0}
+
+
+@pytest.mark.slow
+def test_a_conflict_shows_both_sides_and_restore_brings_the_loser_back(field: Field) -> None:
+    first = field.change(("LR", "0.80"))
+    second = field.change(("LR", "0.90"), ("WD", "0.95"))
+    field.open("0.80 1.00 1.00")
+    field.verdict(first)
+    field.open("0.90 0.95 1.00")
+    clash = field.verdict(second)
+    assert clash["verdict"] == "discard" and clash["clash"] == [
+        "train.py:2: e001 `LR = 0.80`, e002 `LR = 0.90`"
+    ]
+    assert "its change conflicts with e001" in clash["reason"] and "`restore e002`" in clash["reason"]
+    back = field.project.ok("restore", "e002")
+    assert back["conflicts"] == ["train.py"]
+    assert "<<<<<<<" in field.project.read("train.py") and "WD = 0.95" in field.project.read("train.py")
+
+
+@pytest.mark.slow
+def test_of_three_winners_the_best_is_kept_first_and_the_others_stack_on_it(field: Field) -> None:
+    """All three end while nobody looks: the state lock is held until their results lie there."""
+    small = field.change(("WD", "0.95"))
+    large = field.change(("LR", "0.70"))
+    middle = field.change(("MOMENTUM", "0.90"))
+    lab = Lab.find(field.project.root)
+    with lab.changing("test") as state:
+        runs = [state.get(name).runs[0].id for name in (small, large, middle)]
+        field.open()
+        wait_until(lambda: all((lab.home / "runs" / run / "run.json").exists() for run in runs))
+    for name in (small, large, middle):
+        field.verdict(name)
+    wait_until(lambda: field.project.ok("status")["experiments"]["open"] == 0)
+    rows = {r["experiment"]: r for r in field.events("verdict")}
+    order = [r["experiment"] for r in field.events("verdict")]
+    assert order[1] == large and rows[large]["verdict"] == "keep"
+    assert order.index(middle) < order.index(small)
+    assert rows[middle]["continued_as"] == "e004" and rows[small]["continued_as"] == "e005"
+    assert field.constants("autoresearch/t1") == "0.70 0.95 0.90"
+    # Each step of the branch was measured on the step before it.
+    chain = field.project.git("rev-list", "--reverse", "main..autoresearch/t1").split()
+    kept = [r["experiment"] for r in field.events("verdict") if r["verdict"] == "keep"][1:]
+    state = lab.read()
+    assert [state.get(name).commit for name in kept] == chain
+    assert [state.get(name).parent for name in kept[1:]] == chain[:-1]
+
+
+@pytest.mark.slow
+def test_a_replay_gives_the_same_state_and_the_same_order(field: Field) -> None:
+    first, second = field.change(("LR", "0.80")), field.change(("WD", "0.90"))
+    field.open("0.80 1.00 1.00")
+    field.verdict(first)
+    state = Lab.find(field.project.root).read()
+    assert state.stale(state.get(second)) and state.reference(state.get(second)).id == "e000"
+    assert list(state.left) == ["e000"]
+    assert freeze(replay(field.project.records())) == freeze(state)
+    field.open()
+    field.verdict(second)
+    wait_until(lambda: field.project.ok("status")["experiments"]["open"] == 0)
+    lab = Lab.find(field.project.root)
+    assert (
+        freeze(replay(field.project.records()))
+        == freeze(lab.read())
+        == freeze(Journal(lab.journal.path).load())
+    )
+
+
+@pytest.mark.slow
+def test_the_same_change_twice_side_by_side_is_not_kept_twice(field: Field) -> None:
+    first = field.change(("LR", "0.80"))
+    field.project.edit("LR = 1.00", "LR = 0.80")
+    second = field.project.ok("try", "the same", "--again", "--wait", "0")["experiment"]
+    field.open()
+    verdicts = [field.verdict(name) for name in (first, second)]
+    assert [v["verdict"] for v in verdicts] == ["keep", "discard"]
+    assert "e001, which was kept meanwhile, holds the same change" in verdicts[1]["reason"]
+
+
+@pytest.mark.slow
+def test_a_queued_candidate_takes_the_arguments_that_were_kept_meanwhile(field: Field) -> None:
+    first = field.project.ok("try", "faster", "--args", "--fast", "--wait", "0")["experiment"]
+    for value in ("1.20", "1.30"):
+        field.change(("WD", value))
+    field.project.edit("MOMENTUM = 1.00", "MOMENTUM = 0.95")
+    queued = field.project.ok("try", "fourth", "--wait", "0")
+    assert queued["status"] == "queued"
+    field.open("0.90 1.00 1.00")
+    assert field.verdict(first)["verdict"] == "keep"
+    field.open()
+    done = field.verdict(queued["experiment"])
+    assert done["verdict"] == "keep" and done["metric"] == pytest.approx(2.85), done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point",
+    [
+        "combine.objects",
+        "combine.committed",
+        "journal.proposed.after",
+        "combine.proposed",
+        "journal.verdict.after",
+    ],
+)
+def test_a_kill_between_a_win_and_its_combination_loses_and_doubles_nothing(field: Field, point: str) -> None:
+    first, second = field.change(("LR", "0.80")), field.change(("WD", "0.90"))
+    field.open("0.80 1.00 1.00")
+    field.verdict(first)
+    lab = Lab.find(field.project.root)
+    with lab.changing("test") as state:
+        run = state.get(second).runs[0].id
+        mover = int((lab.home / "mover.lock").read_text() or 0)
+        if _alive(mover):
+            os.kill(mover, signal.SIGKILL)  # else it would be the one that gives the verdict
+        field.open()
+        wait_until(lambda: (lab.home / "runs" / run / "run.json").exists())
+    died = field.project.run("wait", second, env={"AUTORESEARCH_DIE_AT": f"{point}#1"})
+    assert died.code == -9, died
+    assert field.verdict(second)["continued_as"] == "e003"
+    assert field.verdict("e003")["verdict"] == "keep"
+    assert [r["experiment"] for r in field.events("proposed")] == ["e000", "e001", "e002", "e003"]
+    assert [r["experiment"] for r in field.events("verdict")] == ["e000", "e001", "e002", "e003"]
+    assert field.constants("autoresearch/t1") == "0.80 0.90 1.00"
+
+
+# --- pure ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base", "ours", "theirs", "merged"),
+    [
+        ("", "-a", "", "-a"),
+        ("", "", "-b", "-b"),
+        ("", "-a", "-a", "-a"),
+        ("", "-a", "-b", None),
+        ("-a", "", "-a", ""),
+    ],
+)
+def test_arguments_are_merged_as_a_whole(base: str, ours: str, theirs: str, merged: str | None) -> None:
+    assert parallel.merged_args(base, ours, theirs) == merged
+
+
+def test_a_conflict_is_read_with_and_without_the_base_between_the_sides() -> None:
+    text = b"a\n<<<<<<< x\nours 1\nours 2\n||||||| base\nold\n=======\n>>>>>>> y\nb\n"
+    text += b"<<<<<<< x\n=======\nnew\n>>>>>>> y\n"
+    found = parallel.clashes("f.py", text)
+    assert [(c.line, c.incumbent, c.candidate) for c in found] == [
+        (2, "`ours 1 | ours 2`", "nothing"),
+        (5, "nothing", "`new`"),
+    ]
+    assert parallel.clash_words(found * 4, "e1", "e2")[-1] == "and 3 more places"
