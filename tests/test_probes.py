@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -150,6 +152,71 @@ def test_the_code_that_is_probed_may_not_write_into_the_project(tmp_path: Path) 
     )
     assert answer.code == 4 and "PermissionError" in json.loads(answer.out)["message"]
     assert not (project.root / "leak").exists()
+
+
+ANSWERS = """
+import random
+
+draw = random.Random(3)
+THINGS = [draw.choice((0, 0, 0, 1, 2, 3)) for _ in range(400)]
+ROWS = [([thing + draw.random(), None if draw.random() < 0.05 else 1.0], thing) for thing in THINGS]
+SEEN = []
+
+
+def predict(x):
+    SEEN.append(x)
+    return FORGETS and len(SEEN) // 40 or min(3, int(x[0] + 0.1))
+
+
+def score(predict, rows):
+    guesses = [predict(x) for x, _ in rows if None not in x]
+    labels = [y for x, y in rows if ALL or None not in x]
+    right = sum(guess == label for guess, label in zip(guesses, labels)) / len(guesses)
+    return 1 - right if ERROR else right
+
+
+def make():
+    train = ROWS[300:] if APART else ROWS
+    return {"predict": predict, "val": ROWS[:300], "train": train, "score": score}
+"""
+
+
+@pytest.mark.parametrize(
+    ("planted", "fail"),
+    [
+        ("", set()),
+        ("ALL", {"right answers", "same for every order"}),
+        ("ERROR", {"right answers", "shuffled labels", "constant answer"}),
+        ("FORGETS", {"repeats", "leaves the model as it is"}),
+        ("APART", {"splits are apart"}),
+    ],
+)
+def test_a_score_of_plain_answers_is_checked_without_torch(
+    planted: str, fail: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "skills" / "autoresearch" / "scripts" / "probes")
+    switches = dict.fromkeys(("ALL", "ERROR", "FORGETS"), False) | {"APART": True}
+    if planted:
+        switches[planted] = not switches[planted]
+    names: dict[str, Any] = dict(switches)
+    exec(compile(ANSWERS, "probe.py", "exec"), names)
+    answers = importlib.import_module("answers")
+    found = {one.name: one for one in answers.verify({**names["make"](), "goal": "max"})}
+    assert {name for name, one in found.items() if one.ok is False} >= fail
+    if not planted:
+        assert {one.ok for one in found.values()} == {True}
+
+
+def test_a_probe_in_the_working_tree_checks_the_answers_of_a_project_without_torch(tmp_path: Path) -> None:
+    project = measured(tmp_path / "p", {})
+    head = "ALL, ERROR, FORGETS, APART = True, False, False, True\n"
+    project.write("looks/probe.py", head + ANSWERS)
+    answer = project.run("--json", "verify-metric", "--model", "looks/probe.py:make")
+    assert answer.code == 4 and "right answers" in json.loads(answer.out)["failed"]
+    assert "measurement: " in project.run("doctor").out
+    project.write("looks/probe.py", "def make():\n    return {'predict': len}\n")
+    error = json.loads(project.run("--json", "verify-metric", "--model", "looks/probe.py:make").out)
+    assert "gives no `val`, `score`" in error["message"]
 
 
 def test_a_model_that_is_no_function_of_a_file_is_a_usage_error(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from lab.model import Experiment, Record, now
 from lab.redact import one_line
 from lab.runners.environment import project_environment, resolve_argv
 from lab.runners.probe import ask
+from lab.spec import is_plain_file
 
 SECONDS = 300.0  # of a probe, at most
 KEPT = "measurement.json"
@@ -102,6 +103,7 @@ def _ask(
     place = model or lab.settings.probe_model or ""
     if place and ":" not in place:
         raise LabError(f"{place!r} names no function", "write file.py:function", USAGE)
+    _bring(lab, folder, place.rpartition(":")[0])
     environment = project_environment(os.environ, lab.root, os.environ.get("AUTORESEARCH_CALLER"))
     extra, argv = lab.settings.argv()
     if lab.settings.seed_env:
@@ -118,10 +120,19 @@ def _ask(
     if "problem" in answer:
         raise LabError(
             f"nothing to probe: {one_line(str(answer['problem']), 300)}",
-            "write a function that gives the model (see references/probes.md), and name it: "
+            "write a function that gives the model or its answers (see references/probes.md), and name it: "
             "`--model file.py:function`, or `probe: {model: file.py:function}` in autoresearch.yaml",
         )
     return answer
+
+
+def _bring(lab: Lab, folder: Path, name: str) -> None:
+    """Take a probe that nobody has committed from the working tree: it is no part of the candidate."""
+    inside, source = folder / name, lab.root / name
+    here = name and not Path(name).is_absolute() and ".." not in Path(name).parts
+    if here and not inside.exists() and is_plain_file(source):
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, inside)
 
 
 def _python(argv: list[str], environment: dict[str, str], root: Path) -> str:

@@ -6,6 +6,7 @@ python health.py --steps 8 [--model file.py:function]     in a folder with the p
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import statistics
@@ -17,7 +18,7 @@ from typing import Any
 import probe_material as material
 from probe_parts import Part, examine
 
-torch = material.torch
+torch: Any = importlib.import_module("torch")
 F = torch.nn.functional
 
 

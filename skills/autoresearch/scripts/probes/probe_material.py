@@ -1,7 +1,7 @@
 """What a probe works on: model, batches, loss, optimizer and evaluation, found in the project or given by it.
 
 Runs in the project's own Python, in a folder that holds the project's code; imports nothing of the helper.
-A project gives a function (`file.py:name`) that returns a module, or a dict with any of:
+A project gives a function (`file.py:name`) that returns what answers.py reads, a module, or a dict with
 
     model       the module, untrained or not                                    (needed)
     batches     a list of (inputs, targets) to train on                         health, verify-metric
@@ -26,7 +26,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-torch: Any = importlib.import_module("torch")  # the project's: the helper has none
+# The project's: the helper has none. Without it only `predict` can be checked (answers.py).
+torch: Any = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 
 TRAIN_BATCHES = 12
 MARK = "AUTORESEARCH_PROBE "  # the line that holds the answer
@@ -39,9 +40,15 @@ def find(place: str, goal: str) -> dict[str, Any]:
         file, _, name = place.rpartition(":")
         made = getattr(module_of(Path(file)), name)()
         found = dict(made) if isinstance(made, dict) else {"model": made}
+    elif torch is None:
+        raise LookupError("the project's Python has no torch: a function that gives `predict` is needed")
     else:
         found = of_target(Path.cwd())
     found.setdefault("goal", goal)
+    if "predict" in found:
+        return found
+    if torch is None:
+        raise LookupError("the project's Python has no torch, and the function gives no `predict`")
     found["batches"] = list(found["batches"])[:TRAIN_BATCHES] if found.get("batches") else None
     found["val"] = list(found["val"]) if found.get("val") else None
     return found

@@ -2,6 +2,7 @@
 
     python verify.py --goal min [--steps 60] [--model file.py:function]   in a folder with the project's code
 
+These are the checks of a torch model; those of a project that gives answers alone are in answers.py.
 The model is trained for a few steps first, so that it knows something that shuffled labels can take away.
 """
 
@@ -14,27 +15,15 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+import answers
 import probe_material as material
+from probe_checked import Checked, NotChecked, done, worse
 
 torch = material.torch
 CLOSE = 1e-4  # between two evaluations, as a share of the metric
-EDGE = 0.02  # of the metric: less than that is no difference between labels and shuffled labels
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One check: `ok` is None where it could not be done, and `shows` says what it would need."""
-
-    name: str
-    ok: bool | None
-    shows: str
-
-
-class NotChecked(Exception):
-    """The project does not give what a check needs."""
 
 
 class Ruler:
@@ -73,8 +62,7 @@ class Ruler:
 
     def worse(self, a: float, b: float) -> bool:
         """Whether `a` is clearly worse than `b` by the goal."""
-        gap = a - b if self.goal == "min" else b - a
-        return gap > EDGE * max(abs(a), abs(b), 1e-6)
+        return worse(self.goal, a, b)
 
 
 class Other:
@@ -254,17 +242,8 @@ CHECKS: dict[str, Callable[[Ruler], Checked]] = {
 
 
 def verify(found: dict[str, Any], steps: int) -> list[Checked]:
-    """Every check; one that cannot be done says what it would need, and a refusal of the project fails."""
-    ruler = Ruler(found, steps)
-    done = []
-    for name, check in CHECKS.items():
-        try:
-            done.append(check(ruler))
-        except NotChecked as why:
-            done.append(Checked(name, None, str(why)))
-        except SystemExit as refused:
-            done.append(Checked(name, False, f"the evaluation refused: {refused}"))
-    return done
+    """Every check of a torch model, or of answers where the project gives no model."""
+    return answers.verify(found) if "predict" in found else done(CHECKS, Ruler(found, steps))
 
 
 def main() -> None:
@@ -274,11 +253,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     options = parser.parse_args()
     try:
-        done = verify(material.find(options.model, options.goal), options.steps)
+        found = verify(material.find(options.model, options.goal), options.steps)
     except LookupError as error:
         print(material.MARK + json.dumps({"problem": str(error)}))
         sys.exit(0)
-    print(material.MARK + json.dumps({"checks": [asdict(one) for one in done]}))
+    print(material.MARK + json.dumps({"checks": [asdict(one) for one in found]}))
 
 
 if __name__ == "__main__":
