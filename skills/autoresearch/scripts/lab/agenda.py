@@ -145,7 +145,20 @@ def ordered(ideas: Sequence[Idea], state: State) -> list[Idea]:
     last = _last_turns(ideas, state)
     turns = sorted(SOURCES, key=lambda source: last.get(source, -1))
     rounds = max((len(queue) for queue in waiting.values()), default=0)
-    return [waiting[source][n] for n in range(rounds) for source in turns if n < len(waiting[source])]
+    found = [waiting[source][n] for n in range(rounds) for source in turns if n < len(waiting[source])]
+    return _steered(found, state)
+
+
+def _steered(queue: Sequence[Idea], state: State) -> list[Idea]:
+    """What the user chose at a checkpoint first, in their order; what they dropped since is not offered."""
+    place: dict[str, int] = {}
+    for number, asked in enumerate(reversed(state.checkpoints)):  # the newest answer counts
+        for identity in asked.get("dropped", []):
+            place.setdefault(identity, -1)
+        for n, identity in enumerate(asked.get("chosen", [])):
+            place.setdefault(identity, 1000 * number + n)
+    kept = [idea for idea in queue if place.get(idea.id) != -1]
+    return sorted(kept, key=lambda idea: place.get(idea.id, 1_000_000))
 
 
 def _last_turns(ideas: Sequence[Idea], state: State) -> dict[str, int]:

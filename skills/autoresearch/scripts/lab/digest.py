@@ -7,6 +7,7 @@ from collections import Counter
 from lab import ideas, memory
 from lab.agenda import Idea, ordered
 from lab.campaign import Lab
+from lab.handing import standing
 from lab.marks import QUEUED, TESTED
 from lab.memory import HOLDS, Entry
 from lab.model import Record
@@ -15,7 +16,7 @@ from lab.redact import one_line
 
 def known(lab: Lab) -> Record:
     """The fields `memory` and `ideas` of `status`, each with its lines in `text`; nothing is changed."""
-    return {"memory": _memory(lab), "ideas": _ideas(lab)}
+    return {"memory": _memory(lab), "ideas": _ideas(lab), **standing.known(lab)}
 
 
 def _memory(lab: Lab) -> Record:

@@ -157,7 +157,7 @@ def flags(
     margin = usual_margin(state.experiments.values())
     runs = experiment.good_runs
     found += [words for n in range(2, len(runs) + 1) if (words := disturbed(runs[:n], margin))]
-    found += [disagreement(run) for run in runs]
+    found += [disagreement(run) for run in runs] + [unverified(run) for run in runs]
     return [words for words in found if words]
 
 
@@ -171,6 +171,11 @@ def disagreement(run: Run) -> str:
     if abs(run.own - run.metric) <= max(1e-6, OWN_TOLERANCE * abs(run.metric)):
         return ""
     return f"{run.id} itself printed {run.own:g}, the evaluation of its export gave {run.metric:g}"
+
+
+def unverified(run: Run) -> str:
+    """Say that nothing but a log stands behind a run, or ""."""
+    return f"{run.id} came back as a bare log: nobody can say what code made it" if run.proof == "unverified" else ""
 
 
 def warnings(state: State) -> list[str]:

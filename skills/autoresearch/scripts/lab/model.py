@@ -263,6 +263,7 @@ class State:
     left: dict[str, Record] = field(default_factory=dict)  # beliefs of former incumbents
     unchecked: int = 0  # verdicts since the incumbent last ran
     drifts: list[str] = field(default_factory=list)  # when the machine was seen to have changed
+    heldout: dict[str, object] = field(default_factory=dict)  # the look that `finish` took, see lab.heldout
     verified: dict[str, object] = field(default_factory=dict)  # the rows that were last measured again
     going: list[str] = field(default_factory=list)  # runs started and not ended
     tree_at: str = ""  # the commit whose `edit:` files the working tree stands on
@@ -277,6 +278,7 @@ class State:
     agents: list[Record] = field(default_factory=list)  # sessions that `drive` started, in order
     gave_up: str = ""  # why `drive` starts no further session; over when the campaign moves
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)  # r003 -> what a person was asked for
+    moved: int = 0  # number of the record that moved the comparison to another kind of machine
     waiting: list[str] = field(default_factory=list)  # runs that a person has and that are not back
     remarks: list[dict[str, Any]] = field(default_factory=list)  # what the person said: text, seen, done
     checkpoints: list[dict[str, Any]] = field(default_factory=list)  # what the person was asked, and answered
@@ -486,6 +488,7 @@ def _machine(state: State, record: Record) -> None:
                 run.outcome = "ok" if run.machine == machine else ELSEWHERE
         experiment.fresh_from = 0
         _mean_again(experiment)
+    state.moved = state.seq + 1
     state.belief = dict(record["belief"])  # type: ignore[call-overload]
 
 
@@ -503,9 +506,10 @@ def _remarked(state: State, record: Record) -> None:
 
 
 def _remark_seen(state: State, record: Record) -> None:
-    for remark in state.remarks:
-        if remark["remark"] in list(record["remarks"]):  # type: ignore[call-overload]
-            remark["seen"] = str(record["at"])
+    names = list(record["remarks"])  # type: ignore[call-overload]
+    for said in (*state.remarks, *state.checkpoints):
+        if said.get("remark", said.get("checkpoint")) in names:
+            said["seen"] = str(record["at"])
 
 
 def _remark_done(state: State, record: Record) -> None:
@@ -522,7 +526,7 @@ def _checkpoint(state: State, record: Record) -> None:
 def _answered(state: State, record: Record) -> None:
     for asked in state.checkpoints:
         if asked["checkpoint"] == record["checkpoint"]:
-            asked.update(_values(record), answered=str(record["at"]))
+            asked.update(_values(record), answered=str(record["at"]), seen="")
 
 
 def _place(state: State, record: Record) -> Place:
@@ -651,6 +655,14 @@ def _verified(state: State, record: Record) -> None:
     state.verified = {"at": record["at"], **_values(record)}
 
 
+def _heldout_look(state: State, record: Record) -> None:
+    state.heldout = {"at": record["at"], **_values(record)}
+
+
+def _heldout_scored(state: State, record: Record) -> None:
+    state.heldout |= _values(record)
+
+
 def _tree(state: State, record: Record) -> None:
     state.tree_at = str(record["commit"])
 
@@ -741,6 +753,8 @@ CHANGES = {
     "study_look": _study_look,
     "studied": _studied,
     "verified": _verified,
+    "heldout_look": _heldout_look,
+    "heldout_scored": _heldout_scored,
     "tree": _tree,
     "settings": _settings,
     "accepted": _accepted,

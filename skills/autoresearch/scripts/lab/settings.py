@@ -87,6 +87,7 @@ class Settings:
     when_busy: str = "run"  # wait: for other programs to leave a GPU
     cluster: Cluster = Cluster()  # where the runs of an engine go, and what they ask for
     mode: str = "autonomous"
+    inbox: str | None = None  # a folder in which a person drops results; taken in at the next call
     ideas_inbox: str | None = None
     probe_model: str | None = None  # file.py:function: the model for `health` and `verify-metric`
     notify: tuple[str, ...] = ()
@@ -179,6 +180,13 @@ def _note(node: yaml.Node, place: Place) -> str | None:
     path = _optional_text(node, place)
     if path and not path.isprintable():
         raise place.error(f"is {path!r}", "write the path of a Markdown file")
+    return path
+
+
+def _folder(node: yaml.Node, place: Place) -> str | None:
+    path = _optional_text(node, place)
+    if path and (not path.isprintable() or path.rstrip("/") in (".", "")):
+        raise place.error(f"is {path!r}", "write a folder of its own: inbox: results-in")
     return path
 
 
@@ -475,6 +483,7 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "runner.slots": ("slots", _slots),
     "runner.when_busy": ("when_busy", _one_of("run", "wait")),
     "mode": ("mode", _one_of("autonomous", "collaborative")),
+    "inbox": ("inbox", _folder),
     "ideas.inbox": ("ideas_inbox", _note),
     "probe.model": ("probe_model", _matching(FUNCTION, "write file.py:function")),
     "notify": ("notify", _places),

@@ -96,7 +96,8 @@ def how_measured(e: Experiment) -> str:
     level = min(run.level for run in runs)
     away = sorted({run.machine or "a machine nobody named" for run in runs if run.request})
     where = f"; brought back from {', '.join(away)}" if away else ""
-    return f"{level} ({LEVELS[level]}), sandbox {', '.join(sorted({run.sandbox or 'none' for run in runs}))}{where}"
+    boxes = ", ".join(sorted({run.sandbox or "none" for run in runs}))
+    return f"{level} ({LEVELS[level]}), sandbox {boxes}{where}"
 
 
 def _going(e: Experiment) -> str:

@@ -9,7 +9,7 @@ import click
 from lab import errors, loop, propose, views
 from lab.campaign import Lab
 from lab.errors import LabError
-from lab.handing import handover, receiving
+from lab.handing import choices, handover, receiving, remarks
 from lab.handing.receiving import Receipt
 from lab.model import BASELINE, Experiment, Record
 from verbs.shared import Context, agent, crash_text, next_step, verb
@@ -36,7 +36,7 @@ def handoff(
 
     EXPERIMENT is an id, `baseline` or `best`; with --try it is the change in the working tree. The request is
     one archive with the code, a page to follow and a script; its result comes back with `ingest`. While one
-    is open, a second call says where it lies. The incumbent, once more and on another kind of machine, moves the
+    is open, a second call says where it lies. The incumbent, once more on another kind of machine, moves the
     comparison there: results from that machine count from then on.
 
     \b
@@ -61,6 +61,7 @@ def handoff(
     lines += [f"note: {notice}" for notice in lab.notices]
     fields = {"request": request_json(lab, identity), "experiment": found.id, "copy": copied and str(copied)}
     obj.say([*lines, f"next: {next_step(lab)}"], {**fields, "notices": lab.notices, "next": next_step(lab)})
+    remarks.acknowledge(lab)
 
 
 def _named(lab: Lab, name: str) -> Experiment:
@@ -165,6 +166,7 @@ def _answer(obj: Context, lab: Lab, receipt: Receipt) -> None:
         raise LabError(f"{first['run']}: {first['text']}", first["hint"], errors.REFUSED)
     lines += [f"note: {notice}" for notice in lab.notices]
     obj.say([*lines, f"next: {next_step(lab)}"], {**fields, "notices": lab.notices, "next": next_step(lab)})
+    remarks.acknowledge(lab)
 
 
 def receipt_lines(lab: Lab, receipt: Receipt) -> list[str]:
@@ -192,3 +194,67 @@ def receipt_json(lab: Lab, receipt: Receipt) -> Record:
         "runs": receipt.rows,
         "experiments": [views.experiment_json(lab.state, e) for e in found],
     }
+
+
+@verb()
+@click.argument("text", required=False)
+@click.option("--done", "handled", help="Mark this note as handled: n1.")
+def note(obj: Context, text: str | None, handled: str | None) -> None:
+    """Take down what the user says: the agent sees it first in its next answer, `status` until it is handled
+
+    Without TEXT it lists the open notes. The words are the user's, kept as they are in the journal and in
+    memories/said.md.
+
+    \b
+    note "leave the tokenizer alone, and try a shorter warm-up"
+    note --done n1
+    """
+    lab = Lab.find(obj.folder)
+    if text is not None and handled is not None:
+        raise LabError("a new note, or --done: one of them", "note --done n1", errors.USAGE)
+    taken = None
+    with lab.changing("note") as state:
+        if text is not None:
+            taken = remarks.say(lab, text)
+        elif handled is not None:
+            remarks.done(lab, handled)
+        waiting = [r for r in state.remarks if not r["done"]]
+    lines = [f"{taken} taken down"] if taken else [f"{handled} is handled"] if handled else []
+    lines += [remarks.shown(r) for r in waiting if r["seen"] or taken] or ["no note is open"]
+    rows = [{"id": r["remark"], "text": r["text"], "at": r["at"], "seen": bool(r["seen"])} for r in waiting]
+    obj.say(lines, {"note": taken or handled, "open": rows})
+
+
+@verb()
+@click.option("--question", default="", help="What the person is to decide; else which option.")
+@click.option("--answer", "text", help="The person's answer, in their words.")
+@click.option(
+    "--choose", multiple=True, help="With --answer: an option (its letter, or an idea's id) to try first."
+)
+@click.option("--drop", multiple=True, help="With --answer: an option that is not wanted.")
+def checkpoint(
+    obj: Context, question: str, text: str | None, choose: tuple[str, ...], drop: tuple[str, ...]
+) -> None:
+    """Ask the person how to go on: progress, options with what each is worth, one question
+
+    With --answer their answer is taken down; what they choose is next, what they drop is deferred.
+
+    \b
+    checkpoint --question "Is a slower model acceptable?"
+    checkpoint --answer "A, then the warm-up; nothing with the tokenizer" --choose A --choose C --drop B
+    """
+    if text is None and (choose or drop):
+        raise LabError(
+            "--choose and --drop go with --answer", 'checkpoint --answer "A" --choose A', errors.USAGE
+        )
+    lab = Lab.find(obj.folder)
+    with lab.changing("checkpoint"):
+        asked = choices.ask(lab, question) if text is None else choices.answer(lab, text, choose, drop)
+    if text is not None:
+        choices.follow(lab, asked)
+        remarks.acknowledge(lab)
+        lines = [f"{asked['checkpoint']} answered: the agenda follows", f"next: {next_step(lab)}"]
+        obj.say(lines, {**asked, "next": next_step(lab)})
+        return
+    lines = [*choices.page(lab, asked), f"page: {asked['page']}"]
+    obj.say(lines, asked)

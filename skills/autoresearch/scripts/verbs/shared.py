@@ -15,6 +15,7 @@ from lab import errors, ideas, lineup, views
 from lab.agenda import ordered
 from lab.campaign import Lab
 from lab.errors import LabError
+from lab.handing import handover, remarks
 from lab.model import BASELINE, SCHEMA, Experiment, Record
 from lab.redact import hide_secrets, one_line
 
@@ -33,7 +34,13 @@ class Context:
         self.verb = ""
 
     def say(self, lines: Sequence[str], fields: Record) -> None:
-        """Print the answer: one JSON object, or a few lines cut at 60 lines and 8 KB."""
+        """Print the answer: one JSON object, or a few lines cut at 60 lines and 8 KB.
+
+        What the user said and no agent was shown yet comes first, whatever the verb.
+        """
+        heard = remarks.fresh(Lab.latest.state) if Lab.latest else []
+        if heard:
+            lines, fields = [*heard, *lines], {**fields, "user_says": heard}
         if self.json:
             self.write(json.dumps(hidden({"ok": True, "schema": SCHEMA, "verb": self.verb, **fields})))
         else:
@@ -131,10 +138,17 @@ def answer(obj: Context, lab: Lab, identity: str, seconds: float, *others: str) 
         others_decided = lineup.meanwhile(lab, experiment.id if experiment.verdict else "")
         lines += lineup.meanwhile_lines(lab, others_decided)
         fields["meanwhile"] = [{"experiment": e.id, "verdict": e.verdict} for e in others_decided]
+    lines += [f"hand over: {path}" for path in _to_hand_over(lab, experiment)]
     lines.append(f"next: {next_step(lab)}")
     obj.say(lines, {**fields, "notices": notices, "next": next_step(lab)})
+    remarks.acknowledge(lab)
     if not experiment.verdict and seconds > 0 and not experiment.handed:
         raise SystemExit(errors.WAIT_ENDED)
+
+
+def _to_hand_over(lab: Lab, experiment: Experiment) -> list[Path]:
+    """The archives of the requests that this experiment waits for."""
+    return [handover.archive(lab, name) for name in dict.fromkeys(run.request for run in experiment.handed)]
 
 
 def crash_text(lab: Lab, experiment: Experiment) -> list[str]:

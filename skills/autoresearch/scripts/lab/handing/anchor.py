@@ -11,7 +11,7 @@ from lab.steps import step
 
 def move(lab: Lab) -> bool:
     """Compare on the machine of the incumbent's anchored runs from here on; False when there are none."""
-    incumbent = lab.state.incumbent
+    incumbent = lab.state.incumbent or lab.state.baseline
     runs = _anchored(lab, incumbent) if incumbent else []
     if not runs or incumbent is None or incumbent.handed:
         return False
@@ -37,5 +37,8 @@ def _anchored(lab: Lab, incumbent: Experiment) -> list[Run]:
     return [
         run
         for run in incumbent.runs
-        if run.outcome == ELSEWHERE and run.commit == incumbent.commit and requests[run.request].get("anchor")
+        if run.outcome == ELSEWHERE
+        and run.ended > lab.state.moved
+        and run.commit == incumbent.commit
+        and requests[run.request].get("anchor")
     ]

@@ -41,7 +41,7 @@ def ask(
     lab: Lab, place: Place, experiment: Experiment, seed: int | None, words: Mapping[str, object]
 ) -> bool:
     """Ask for the run that the loop would start; False when that was asked before or a result is held."""
-    if _waits(place, experiment, seed):
+    if _waits(lab.state.moved, place, experiment, seed):
         return False
     planned = {name: value for name, value in words.items() if name in ("role", "side", "pair")}
     if isinstance(place, Confirmation) or "study" in words:
@@ -51,10 +51,12 @@ def ask(
     return True
 
 
-def _waits(place: Place, experiment: Experiment, seed: int | None) -> bool:
+def _waits(moved: int, place: Place, experiment: Experiment, seed: int | None) -> bool:
+    """Whether a person has the run already, or it came back from a machine nothing was compared on so far."""
     runs = [run for run in place.runs if run.commit == experiment.commit]
     asked = any(run.outcome is None and run.request for run in runs)
-    return asked or any(run.outcome == ELSEWHERE and run.seed == seed for run in runs)
+    held = any(run.outcome == ELSEWHERE and run.ended > moved and run.seed == seed for run in runs)
+    return asked or held
 
 
 def _seeds(lab: Lab, experiment: Experiment, seed: int | None) -> list[int | None]:
@@ -88,7 +90,7 @@ def request(
     words: Mapping[str, object],
     anchor: bool = False,
 ) -> str:
-    """Journal a request, make its folder, return its id; `anchor`: results are compared on its machine then."""
+    """Journal a request, make its folder, return its id; `anchor`: compare on its machine then."""
     if lab.settings.evaluate:
         raise LabError(
             "`evaluate:` scores a run in a process of the tool, which another machine does not have",
