@@ -105,6 +105,8 @@ def prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
         env[settings.seed_env] = str(run.seed)
     if run.seed is not None and settings.seed_arg:
         argv += [settings.seed_arg, str(run.seed)]
+    if run.role == "finish":  # nothing is trained: what the run `side` exported is scored
+        argv, env = ["true"], env | dict(settings.confirm_env)
     env.setdefault("AUTORESEARCH_BUDGET", f"{settings.seconds:g}")
     incumbent = lab.state.incumbent
     spec: dict[str, object] = {
@@ -174,7 +176,7 @@ def _evaluation(lab: Lab, run: Run, tree: Path, environment: dict[str, str]) -> 
     pristine = tree.with_name(f"{tree.name}.sealed")
     workspace.export(lab.state.base, pristine)
     step("run.sealed_export.after")
-    export = str(lab.run_dir(run) / "out")
+    export = str(lab.home / "runs" / run.side if run.role == "finish" else lab.run_dir(run) / "out")
 
     def argv(command: str) -> list[str]:
         words = [word.replace("{export}", export) for word in shlex.split(command)]
@@ -187,6 +189,7 @@ def _evaluation(lab: Lab, run: Run, tree: Path, environment: dict[str, str]) -> 
         "level": settings.evaluate_level,
         "hidden_argv": argv(settings.evaluate_hidden) if settings.evaluate_hidden else None,
         "hide": [str(path) for name in settings.evaluate_hide for path in lab.root.glob(name)],
+        "keep": bool(settings.confirm_metric) and not run.role,
         "names": [name for name in (settings.metric, settings.confirm_metric) if name],
     }
 

@@ -55,7 +55,7 @@ def _p(p: float) -> str:
 
 def heldout_looks(state: State) -> int:
     """How often a result on the held-out split has been told in this campaign."""
-    return sum(c.told for c in state.confirmations.values() if c.heldout)
+    return sum(c.told for c in state.confirmations.values() if c.heldout) + bool(state.heldout)
 
 
 def pairs_done(c: Confirmation) -> int:
@@ -123,16 +123,33 @@ def as_json(state: State, c: Confirmation | None) -> Record | None:
     }
 
 
+def last_look(state: State) -> list[str]:
+    """What `finish` saw on the held-out split, in one line; [] where it did not look."""
+    found = state.heldout
+    if not found:
+        return []
+    looks = f"look {heldout_looks(state)} in this campaign"
+    said = f"{found['metric']}, which no decision has seen ({looks})"
+    before, after, gain = (found.get(name) for name in ("before", "after", "gain"))
+    if not (isinstance(before, float) and isinstance(after, float) and isinstance(gain, float)):
+        return [f"{said}: not scored, {found.get('trouble') or 'the look was cut'}"]
+    who = f"{found['experiment']} {after:.6g} against {before:.6g} of {found['base']}"
+    word = "better" if gain > 0 else "NOT BETTER"
+    return [f"{said}: {who}, {abs(gain):.4g} {word}; one model each, so no interval"]
+
+
 def section(state: State) -> list[str]:
     """The confirmation's part of the closing report, in Markdown."""
     done = list(state.confirmations.values())
     if not done:
         return [
             "**Not confirmed.** No fresh seed has been run: `confirm` before `finish` measures the gain "
-            "without the luck of having been selected."
+            "without the luck of having been selected.",
+            *(f"- {row}" for row in last_look(state)),
         ]
     text = ["## Confirmation on fresh seeds", ""]
     for c in done:
         rows = lines(state, c)
         text += [f"- {rows[0]}", *(f"  - {row}" for row in rows[1:])]
+    text += [f"- {row}" for row in last_look(state)]
     return text

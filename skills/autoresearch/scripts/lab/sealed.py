@@ -48,6 +48,7 @@ class Sealed:
     hidden_argv: list[str] | None = None  # prints what a training may not read, a path a line
     hide: tuple[str, ...] = ()  # the same, fixed
     names: tuple[str, ...] = ()  # metrics that no training's own word stands for
+    keep: bool = False  # the model stays until the verdict: `finish` may score it once more
 
 
 def from_spec(spec: Spec) -> Sealed | None:
@@ -185,7 +186,7 @@ def differs(own: object, sealed: float | None) -> bool:
 def clear(run_dir: Path, spec: Spec, sealed: Sealed) -> None:
     """Drop the pristine export, and weights that were written for the evaluation alone."""
     shutil.rmtree(sealed.tree, ignore_errors=True)
-    if "AUTORESEARCH_EXPORT" not in spec.env_add:
+    if "AUTORESEARCH_EXPORT" not in spec.env_add and not sealed.keep:
         with contextlib.suppress(OSError):
             (run_dir / WEIGHTS).unlink()
 

@@ -63,8 +63,12 @@ def resume(obj: Context) -> None:
 @verb()
 @click.option("--squash", is_flag=False, flag_value="one", type=click.Choice(["one", "each"]),
               help="Also make branches for review: one with everything, or one for each change.")  # fmt: skip
-@click.option("--heldout/--no-heldout", "untouched", default=True,
-              help="Whether to score the held-out split once more, where models are kept and `confirm` did not.")
+@click.option(
+    "--heldout/--no-heldout",
+    "untouched",
+    default=True,
+    help="Whether to score the held-out split once more, where models are kept and `confirm` did not.",
+)
 def finish(obj: Context, squash: str | None, untouched: bool) -> None:
     """Close the campaign: final report, working tree back to your branch, how to take the keeps over
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.account import CLEAR as CLEAR_P
+from lab.proof import last_look
 from lab.report.figures import percent, plural, said
 from lab.report.material import Material, Row
 from lab.report.shown import UNKNOWN
@@ -64,7 +65,8 @@ def belief(m: Material) -> Belief:
         grounds = [_noise(m)] if m.tried else []
         return Belief("none", "There is no gain to believe.", (*grounds, *_near(m)))
     sign, head = _proven(m) or _by_the_loop(m)
-    return Belief(sign, head, (*_fresh(m), *_clear(m), *_false(m), _noise(m), *_flattery(m)))
+    seen = (*_fresh(m), *last_look(m.state))
+    return Belief(sign, head, (*seen, *_clear(m), *_false(m), _noise(m), *_flattery(m)))
 
 
 def _proven(m: Material) -> tuple[str, str] | None:
