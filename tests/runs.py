@@ -55,7 +55,7 @@ def until(true: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-def result_of(run_dir: Path, runner: Runner | None = None, seconds: float = 30) -> Result:
+def result_of(run_dir: Path, runner: Runner | None = None, seconds: float = 120) -> Result:
     """Wait for the run's end and return what run.json says."""
     until(lambda: (runner or Local()).poll(run_dir) in ("done", "lost"), seconds)
     return dict(json.loads((run_dir / "run.json").read_bytes()))
