@@ -48,7 +48,7 @@ VERBS = {
     "checkpoint": "collaborating",
     "remember": "knowing", "recall": "knowing", "ideas": "knowing",
     "papers": "reading",
-    "document": "writing",
+    "bootstrap": "beginning", "document": "writing",
     "stop": "ending", "resume": "ending", "finish": "ending",
     "notify": "notifying", "drive": "driving",
     "hook": "hooks",

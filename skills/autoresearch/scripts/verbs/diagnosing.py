@@ -70,6 +70,10 @@ def verify_metric(obj: Context, experiment: str, model: str | None, steps: int, 
 def _experiment(obj: Context, name: str) -> tuple[Lab, Experiment]:
     lab = Lab.find(obj.folder)
     state = lab.read()
+    if not state.experiments and name in ("best", "e000"):
+        from lab import groundwork
+
+        return lab, groundwork.start(lab)  # the ruler can be tested before anything is measured with it
     if not state.experiments:
         raise LabError("there is no experiment yet", "`baseline` first")
     return lab, state.get("e000" if name == "best" and not state.incumbent else name)
