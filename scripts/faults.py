@@ -134,7 +134,7 @@ ROWS: dict[str, Row] = {
     ),
     "LINT": Row(
         "an edit that touches seed, budget, evaluation, data or metric is flagged, an honest one is not",
-        "34 telling lines, 19 ordinary ones, and every recorded real edit",
+        "54 telling lines, 22 ordinary ones, and every recorded real edit",
         (("test_lint.py", ""),),
     ),
 }  # fmt: skip

@@ -12,6 +12,9 @@ REACHING = frozenset({
     "weakref", "sys", "resource", "psutil", "pty", "asyncio", "concurrent", "tempfile", "zipimport",
     "pkgutil",
 })  # fmt: skip
+REACHING_PARTS = re.compile(r"\.(?:ctypeslib|ctypes|multiprocessing|subprocess|pickle)\b")
+# Names of Python's own through which a number passes on its way out.
+BUILTINS = frozenset({"print", "open", "float", "int", "str", "repr", "round", "format", "isinstance"})
 # What training code imports anyway; everything else that is new is named.
 USUAL = frozenset({
     "torch", "numpy", "math", "typing", "dataclasses", "functools", "itertools", "collections",
@@ -34,7 +37,7 @@ READS = re.compile(
     r"read_json|glob|rglob|iterdir|listdir|scandir|urlopen|urlretrieve)$"
 )
 LOADS = re.compile(
-    r"(?:^|\.)(?:torch\.load|pickle\.loads?|joblib\.load|dill\.loads?|np\.load|numpy\.load|load_file|from_pretrained|"
+    r"(?:^|\.)(?:torch\.(?:\w+\.)?load|pickle\.loads?|joblib\.load|dill\.loads?|np\.load|numpy\.load|load_file|from_pretrained|"
     r"hub\.load|load_state_dict_from_url)$"
 )
 EXITS = re.compile(r"^(?:os\._exit|os\.abort|os\.kill|os\.exec\w+|atexit\.register|signal\.\w+)$")
@@ -42,8 +45,9 @@ QUITS = re.compile(r"^(?:sys\.exit|exit|quit|SystemExit)$")
 REACHES = re.compile(
     r"^(?:eval|exec|compile|__import__|globals|vars|setattr|delattr|breakpoint|importlib\.\w+|gc\.get_\w+|"
     r"inspect\.\w+|sys\._getframe|sys\.set(?:trace|profile)|os\.(?:system|popen|fork|spawn\w+)|ctypes\.[\w.]+|"
-    r"subprocess\.\w+|threading\.\w+|multiprocessing\.[\w.]+|types\.(?:Function|Code)Type)$"
+    r"subprocess\.\w+|(?:\w+\.)+__setattr__|(?:\w+\.)+__delattr__|threading\.\w+|multiprocessing\.[\w.]+|types\.(?:Function|Code)Type)$"
 )
+PATCHES = re.compile(r"^os\.(?:environ\.(?:update|setdefault|pop|clear|popitem)|putenv|unsetenv)$")
 SPLIT = re.compile(
     r"(?i)(?:^|[/_.\-])(?:val|valid|validation|test|heldout|held_out|held-out|dev)(?:[/_.\-]|$)[^\s]*"
 )

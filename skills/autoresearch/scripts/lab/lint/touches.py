@@ -32,9 +32,9 @@ class Names:
     def dotted(self, node: ast.AST) -> str:
         """`torch.nn.Linear` for the node behind `nn.Linear`; "" for what is no plain name."""
         parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
+        while isinstance(node, ast.Attribute) or _got(node):
+            parts.append(node.attr if isinstance(node, ast.Attribute) else _got(node))
+            node = node.value if isinstance(node, ast.Attribute) else node.args[0]  # type: ignore[attr-defined]
         if not isinstance(node, ast.Name):
             return f".{'.'.join(reversed(parts))}" if parts else ""
         return ".".join([self.bound.get(node.id, node.id), *reversed(parts)])
@@ -43,7 +43,15 @@ class Names:
         """Whether the name at the root of a chain of attributes comes from an import."""
         while isinstance(node, ast.Attribute):
             node = node.value
-        return isinstance(node, ast.Name) and node.id in self.bound
+        return isinstance(node, ast.Name) and (node.id in self.bound or node.id == "__builtins__")
+
+
+def _got(node: ast.AST) -> str:
+    """`load` for getattr(torch, "load"), which is another way to write an attribute; else ""."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+        named = node.args[1] if len(node.args) > 1 else None
+        return str(named.value) if isinstance(named, ast.Constant) else ""
+    return ""
 
 
 Touch = tuple[str, str]
@@ -100,7 +108,8 @@ def _imports(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
         modules = [node.module or "."]
     for module in modules:
         top = module.split(".")[0]
-        if top in shapes.REACHING or (top not in shapes.USUAL and top not in about.protected):
+        reaching = top in shapes.REACHING or shapes.REACHING_PARTS.search(module)
+        if reaching or (top not in shapes.USUAL and top not in about.protected):
             yield "import", f"import {module}"
 
 
@@ -114,6 +123,8 @@ def _seed(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
 def _budget(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
     if _calls(node, names, shapes.BUDGET) or _assigns(node, shapes.BUDGET):
         yield "time budget", _shown(node)
+    elif isinstance(node, ast.FunctionDef | ast.ClassDef) and shapes.BUDGET.search(node.name):
+        yield "time budget", f"{node.name}: {_shown(node)}"
     elif isinstance(node, ast.While) or (isinstance(node, ast.If) and shapes.CLOCK.search(_shown(node.test))):
         shown = _shown(node.test)
         if shapes.BUDGET.search(shown) or shapes.CLOCK.search(shown):
@@ -125,6 +136,8 @@ def _evaluation(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
         yield "evaluation", _shown(node)
     elif isinstance(node, ast.FunctionDef) and shapes.EVALUATION.search(node.name):
         yield "evaluation", f"def {node.name}: {_shown(node)}"
+    elif isinstance(getattr(node, "value", None), ast.Lambda) and _assigns(node, shapes.EVALUATION):
+        yield "evaluation", _shown(node)
 
 
 def _reads(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
@@ -145,7 +158,10 @@ def _metric(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
 
 
 def _text(node: ast.AST) -> str:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+    value = node.value if isinstance(node, ast.Constant) else ""
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else ""
 
 
 def _patched(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
@@ -155,14 +171,16 @@ def _patched(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
         targets = list(node.targets)
     elif isinstance(node, ast.AugAssign | ast.AnnAssign):
         targets = [node.target]
-    if any(_is_foreign(target, node, names) for target in targets):
+    flat = [item for t in targets for item in (t.elts if isinstance(t, ast.Tuple | ast.List) else [t])]
+    if any(_is_foreign(target, node, names) for target in flat) or _calls(node, names, shapes.PATCHES):
         yield "monkeypatching", _shown(node)
 
 
 def _is_foreign(target: ast.expr, node: ast.AST, names: Names) -> bool:
     """Whether an assignment reaches into something that came from an import."""
     if isinstance(target, ast.Subscript):
-        return names.dotted(target.value) in ("sys.modules", "os.environ")
+        held = names.dotted(target.value)
+        return held in ("sys.modules", "os.environ") or held.endswith(".__dict__")
     if not isinstance(target, ast.Attribute):
         return False
     # torch.backends.cuda.matmul.allow_tf32 = True is a setting, made to be set.
@@ -173,6 +191,8 @@ def _is_foreign(target: ast.expr, node: ast.AST, names: Names) -> bool:
 
 
 def _exits(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name) and node.exc.id == "SystemExit":
+        yield "exit", _shown(node)
     if not isinstance(node, ast.Call):
         return
     called = names.dotted(node.func)
@@ -184,16 +204,17 @@ def _exits(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
 
 
 def _shadows(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
-    """A name that came from a protected module is bound to something else."""
-    bound: list[str] = []
+    """A name that came from a protected module, or is Python's own, is bound to something else."""
+    name = ""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        bound = [node.name]
-    elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        bound = [name for name in _targets(node) if "." not in name]
-    for name in bound:
-        origin = names.bound.get(name, "")
-        if name in about.protected or origin.split(".")[0] in about.protected:
-            yield "shadowed name", f"{name} (which is {origin or name} of a protected file)"
+        name = node.name
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        name = node.id
+    origin = names.bound.get(name, "")
+    if name in about.protected or (name and origin.split(".")[0] in about.protected):
+        yield "shadowed name", f"{name} (which is {origin or name} of a protected file)"
+    elif name in shapes.BUILTINS:
+        yield "shadowed name", f"{name} (which is Python's own)"
 
 
 def _literals(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
@@ -201,11 +222,23 @@ def _literals(node: ast.AST, names: Names, about: About) -> Iterator[Touch]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
         if len(node.value) >= shapes.LONG_TEXT:
             yield "built-in data", f"a literal of {len(node.value)} characters"
-    elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
-        items = node.values if isinstance(node, ast.Dict) else node.elts
-        numbers = sum(isinstance(i, ast.Constant) and isinstance(i.value, int | float) for i in items)
+    elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict | ast.BinOp):
+        inside = list(_constants(node))
+        numbers = sum(isinstance(value, int | float) for value in inside)
+        characters = sum(len(value) for value in inside if isinstance(value, str | bytes))
         if numbers >= shapes.MANY_NUMBERS:
             yield "built-in data", f"a literal with {numbers} numbers"
+        elif characters >= shapes.LONG_TEXT:
+            yield "built-in data", f"a literal of {characters} characters in pieces"
+
+
+def _constants(node: ast.AST) -> Iterator[object]:
+    """The values in a literal, whatever lists and signs lie between."""
+    if isinstance(node, ast.Constant):
+        yield node.value
+    elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict | ast.BinOp | ast.UnaryOp):
+        for part in ast.iter_child_nodes(node):
+            yield from _constants(part)
 
 
 def _targets(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> list[str]:
@@ -216,11 +249,11 @@ def _targets(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> list[str]:
     return [t.id if isinstance(t, ast.Name) else ast.unparse(t) for t in named]
 
 
-# Most nodes are names and contexts, which no rule looks at.
+# Most nodes are contexts, which no rule looks at.
 LOOKED_AT = (
     ast.Import, ast.ImportFrom, ast.Call, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Delete, ast.Constant,
     ast.While, ast.If, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.List, ast.Tuple, ast.Set,
-    ast.Dict,
+    ast.Dict, ast.Name, ast.Raise, ast.BinOp,
 )  # fmt: skip
 RULES: tuple[Rule, ...] = (
     _imports, _seed, _budget, _evaluation, _reads, _metric, _patched, _exits, _shadows, _literals,
