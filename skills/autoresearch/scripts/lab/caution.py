@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lab import guards
+from lab import guards, parallel
 from lab.campaign import Lab
 from lab.decide import Decision
 from lab.launch import start
@@ -23,6 +23,16 @@ def apart(lab: Lab, experiment: Experiment, run: Run, facts: Mapping[str, str]) 
     state = lab.state
     reference = (state.incumbent or experiment).good_runs
     return guards.difference(reference[0].facts, facts) if reference else ""
+
+
+def elsewhere(lab: Lab, run: Run, hardware: str) -> str:
+    """Say that a run had another kind of hardware than what it would be compared with, or ""."""
+    baseline = lab.state.baseline
+    places = [place for place in (lab.state.incumbent, baseline) if place]
+    known = next((r.hardware for place in places for r in place.good_runs if r.hardware), "")
+    if not known or not hardware or known == hardware or run.request:
+        return ""
+    return f"it ran on {hardware}, what it is compared with on {known}: never compared with each other"
 
 
 def look(lab: Lab, experiment: Experiment) -> bool | None:
@@ -109,7 +119,9 @@ def set_aside(lab: Lab, identity: str, good: Sequence[Run], runs: Sequence[Run])
         return False
     if margin is None:
         margin = guards.usual_margin(lab.state.experiments.values())
-    words, newest = guards.disturbed(good, margin), good[-1]
+    newest = good[-1]
+    words = guards.disturbed([r for r in good if parallel.alike(r, newest)], margin)
+    words = words or parallel.slowed(lab.state, newest, max(margin, guards.MARGIN))
     place = (newest.seed, newest.side, newest.pair)
     before = any(r.outcome == "contended" and (r.seed, r.side, r.pair) == place for r in runs)
     if not words or before:

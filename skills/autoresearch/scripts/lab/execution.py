@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from lab.hardware import kind
 from lab.metrics import Reading, Scanner, combine, read_metrics_json
 from lab.model import now
 from lab.result import Row, listed, row_of_ending, row_of_failed_start, row_of_nothing
@@ -45,6 +46,7 @@ def perform(run_dir: Path, slot: Slot | None = None) -> Row:
     host = os.uname().nodename
     row: Row = {"schema": SCHEMA, "run": spec.run, "nonce": spec.nonce, "started_at": now(), "host": host}
     row |= {"slot": slot.name} if slot else {}
+    row |= {"hardware": kind({**os.environ, **spec.env_add})}
     refused = refusal(run_dir, spec)
     if refused:
         outcome, detail = refused

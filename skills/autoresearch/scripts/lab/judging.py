@@ -25,6 +25,7 @@ from lab.model import Experiment, Run, State
 from lab.settings import Settings
 
 SENTINEL_EVERY = 25  # verdicts without a run of the incumbent, after which it is measured again
+WAVE_SLOTS, WAVE = 3, 8  # runs beside each other load the machine in more ways, so it is looked at oftener
 DRIFT = 3.0  # sd; two runs in a row further off than this mean that the machine has changed ...
 UNLIKELY = 0.995  # ... or than this quantile of Student's t, while the noise is little known
 ATTEMPTS = 2  # of the incumbent on one seed
@@ -54,7 +55,7 @@ def facts_of(state: State, settings: Settings, experiment: Experiment) -> Facts:
     own = [value_of(r) for r in experiment.good_runs]
     known = measured_noise(state, incumbent.metric if state.stale(experiment) else None)
     level = sum(own) / len(own) if own else None
-    seed = _missing_seed(settings, incumbent)
+    seed = lacking(settings, incumbent)
     return Facts(
         goal=settings.goal,
         candidate=_runs(experiment),
@@ -90,7 +91,7 @@ def seed_of(settings: Settings, index: int) -> int | None:
     return FIRST_SEED + index if settings.seeded else None
 
 
-def _missing_seed(settings: Settings, incumbent: Experiment) -> int | None:
+def lacking(settings: Settings, incumbent: Experiment) -> int | None:
     """The first seed that the incumbent has not run on; one that failed it twice is left alone."""
     if not settings.seeded:
         return None
@@ -123,9 +124,13 @@ def _of_baseline(state: State, settings: Settings, baseline: Experiment) -> Fact
 # --- drift ---------------------------------------------------------------------------------------------
 
 
-def sentinel_due(state: State) -> bool:
-    """Whether the incumbent has to be measured again because it has not run for long."""
-    return state.unchecked >= SENTINEL_EVERY and state.incumbent is not None
+def sentinel_due(state: State, slots: int = 1) -> bool:
+    """Whether the incumbent has to be measured again because it has not run for long.
+
+    With three slots or more that is once in every wave: as many verdicts as there are slots, `WAVE` at least.
+    """
+    every = SENTINEL_EVERY if slots < WAVE_SLOTS else min(max(slots, WAVE), SENTINEL_EVERY)
+    return state.unchecked >= every and state.incumbent is not None
 
 
 def off(state: State, settings: Settings) -> list[float]:

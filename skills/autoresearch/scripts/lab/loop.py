@@ -13,11 +13,11 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from lab import caution, combine, confirm, judging, mover, parallel, studies
+from lab import caution, combine, confirm, judging, mover, parallel, studies, sweeps
 from lab.account import drift_words
 from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
-from lab.decide import decide
+from lab.decide import Decision, decide
 from lab.errors import LabError
 from lab.handing import anchor, dropped, handover
 from lab.launch import prepare, start, submit
@@ -60,7 +60,7 @@ def _advance_once(lab: Lab) -> bool:
             return not state.going and _move_aside(lab)
     if state.baseline and not state.baseline.verdict:
         experiments = [state.baseline]  # nothing can be compared before it is measured
-    return any(_next_step(lab, experiment) for experiment in experiments)
+    return any(_next_step(lab, experiment) for experiment in experiments) or sweeps.move(lab)
 
 
 def _from_people(lab: Lab) -> bool:
@@ -140,6 +140,10 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
             return _measure_baseline(lab, experiment)
         give_verdict(lab, experiment, "keep", _baseline_reason(lab.state, experiment))
         return True
+    if experiment.trial:
+        return sweeps.measure(lab, experiment)
+    if parallel.awaits(lab.state, experiment):
+        return False
     if lab.state.stale(experiment):
         return combine.judge(lab, experiment)
     if experiment.parent != lab.state.incumbent_commit and not combine.rebase(lab, experiment):
@@ -151,11 +155,26 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
         decision = decide(judging.facts_of(lab.state, lab.settings, experiment))
         if decision.action != "repeat" and not caution.second_look(lab, experiment, decision):
             return combine.conclude(lab, experiment, decision)
-        if decision.side == "incumbent":
-            incumbent = lab.state.get(lab.state.incumbent_id)
-            facts = judging.facts_of(lab.state, lab.settings, experiment)
-            return start(lab, incumbent, facts.incumbent_seed)
-    return start(lab, experiment, lab.seed(len(experiment.good_runs)))
+        return _repeat(lab, experiment, decision)
+    return start(lab, experiment, lab.seed(0))
+
+
+def _repeat(lab: Lab, experiment: Experiment, decision: Decision) -> bool:
+    """Start the run that is asked for; with two slots that nobody needs, both sides of the pair at once."""
+    state, incumbent = lab.state, lab.state.get(lab.state.incumbent_id)
+    seed, lacking = lab.seed(len(experiment.good_runs)), judging.lacking(lab.settings, incumbent)
+    sides = [(experiment, seed), (incumbent, lacking)]
+    if decision.side == "incumbent" and decision.action == "repeat":
+        sides.reverse()
+    both = (
+        parallel.idle(state, lab.width) >= 2 and decision.action == "repeat" and seed == lacking is not None
+    )
+    if not start(lab, *sides[0]):
+        return False
+    if both:
+        step("pair.between")
+        start(lab, *sides[1])
+    return True
 
 
 def _measure_baseline(lab: Lab, experiment: Experiment) -> bool:
@@ -178,7 +197,8 @@ def _look_for_drift(lab: Lab, experiment: Experiment) -> bool | None:
         step("drift.known")
         lab.told.append(drift_words(state.drifts))
         return True
-    again = judging.suspicious(state, settings) or (not experiment.runs and judging.sentinel_due(state))
+    due = not experiment.runs and judging.sentinel_due(state, lab.width)
+    again = judging.suspicious(state, settings) or due
     incumbent = state.incumbent
     return start(lab, incumbent, lab.seed(0)) if again and incumbent else None
 
@@ -197,6 +217,9 @@ def _collect(lab: Lab, experiment: Experiment, run: Run) -> bool:
     fields = {name: result.get(name) for name in ("metric", "seconds", "memory_gb", "exit_code")}
     facts, outcome, detail = result.get("facts") or {}, result["outcome"], result.get("detail") or ""
     kind = digest.get("kind") or result.get("problem")
+    elsewhere = caution.elsewhere(lab, run, str(result.get("hardware") or "")) if outcome == "ok" else ""
+    if elsewhere:
+        outcome, detail = "infra", elsewhere
     apart = caution.apart(lab, experiment, run, facts) if outcome == "ok" and not kind else ""
     if apart:
         outcome, kind, detail = INCOMPARABLE, INCOMPARABLE, apart
@@ -215,7 +238,7 @@ def _collect(lab: Lab, experiment: Experiment, run: Run) -> bool:
         sandbox=str((result.get("sandbox") or {}).get("kind") or ""),
         own=result.get("own_metric"),
         **{name: result[name] for name in ("machine", "proof", "log_sha256") if name in result},
-        **({"slot": result["slot"]} if result.get("slot") else {}),
+        **{name: result[name] for name in ("slot", "hardware") if result.get(name)},
         **fields,
     )
     return True

@@ -66,7 +66,10 @@ class Run:
     role: str = ""  # "confirm", "study": seen by no decision; "probe": beside a run that differs
     side: str = ""  # of a confirmation's run: the experiment; of a study's: the arm; of a probe: the run
     pair: int | None = None  # of a confirmation's or a study's run: the pair or round, from 1
-    ended: int = 0  # number of the journal's record that it ended with
+    began: int = 0  # numbers of the journal's records that it started and ended with
+    ended: int = 0
+    load: int = 1  # runs at work with it, itself included: the more of its start and its end
+    hardware: str = ""  # the GPUs it saw, else the processor; "" in a journal of an older release
     slot: str = ""  # the device or share it had; "" for a machine of its own
     request: str = ""  # r003: a person executes it, on a machine of theirs
     machine: str = ""  # of a handed run: the kind of machine it ran on
@@ -120,6 +123,9 @@ class Experiment:
     left_out: list[str] = field(default_factory=list)
     touches: list[str] = field(default_factory=list)  # what its diff touches besides, see lint
     repeats: int = 1  # runs asked for beforehand: the baseline's
+    sweep: str = ""  # s1: the sweep that proposed it
+    trial: bool = False  # of a sweep: measured once to steer the search, never kept
+    knobs: dict[str, Any] = field(default_factory=dict)  # of a sweep: the values it was given
     host_failures: int = 0  # in a row, since the last clean run or `resume`
     runs: list[Run] = field(default_factory=list)
     verdict: str | None = None
@@ -224,7 +230,9 @@ class Study:
     most_runs: int
     at: str
     runs: list[Run] = field(default_factory=list)
-    looks: list[int] = field(default_factory=list)  # rounds there were each time the intervals were worked out
+    looks: list[int] = field(
+        default_factory=list
+    )  # rounds there were each time the intervals were worked out
     settled: list[str] = field(default_factory=list)  # arms that need no further run
     host_failures: int = 0
     verdict: str = ""  # "done" once the rows stand
@@ -258,6 +266,7 @@ class State:
     experiments: dict[str, Experiment] = field(default_factory=dict)
     confirmations: dict[str, Confirmation] = field(default_factory=dict)
     studies: dict[str, Study] = field(default_factory=dict)
+    sweeps: dict[str, dict[str, Any]] = field(default_factory=dict)  # s1 -> its knobs, trials, how it ended
     incumbent_id: str = ""
     belief: dict[str, object] = field(default_factory=dict)  # of the incumbent, after the last verdict
     left: dict[str, Record] = field(default_factory=dict)  # beliefs of former incumbents
@@ -340,6 +349,11 @@ class State:
         """The study that has no result yet."""
         return next((s for s in self.studies.values() if not s.verdict), None)
 
+    @property
+    def sweeping(self) -> dict[str, Any] | None:
+        """The sweep that has no result yet."""
+        return next((s for s in self.sweeps.values() if not s["ended"]), None)
+
     def variant(self, study: Study, name: str) -> Experiment:
         """The experiment as an arm of a study changes it, without runs."""
         arm = study.arm(name)
@@ -364,7 +378,7 @@ class State:
         sign = 1 if goal == "min" else -1
         rows = [e for e in self.experiments.values() if e.verdict == "discard" and e.metric is not None]
         better = [e for e in rows if e.metric is not None and sign * e.metric < sign * best.metric]
-        better = [e for e in better if not self.lives_on(e)]
+        better = [e for e in better if not e.trial and not self.lives_on(e)]
         return sorted(better, key=lambda e: sign * (e.metric or 0.0))
 
     def lives_on(self, experiment: Experiment) -> bool:
@@ -436,7 +450,7 @@ def _proposed(state: State, record: Record) -> None:
     values = _values(record, "experiment")
     experiment = Experiment(id=str(record["experiment"]), at=str(record["at"]), **values)  # type: ignore[arg-type]
     state.experiments[experiment.id] = experiment
-    if not experiment.combines:  # which nobody has edited in the working tree
+    if not experiment.combines and not experiment.sweep:  # which nobody has edited in the working tree
         state.tree_at = experiment.commit
 
 
@@ -462,6 +476,7 @@ def _run_started(state: State, record: Record) -> None:
         run.side = str(record["experiment"])
     _place(state, record).runs.append(run)
     state.going.append(run.id)
+    run.began, run.load = state.seq + 1, len(state.going)
     if record["experiment"] == state.incumbent_id and not {"confirmation", "study"} & set(record):
         state.unchecked = 0
 
@@ -542,7 +557,7 @@ def _run_ended(state: State, record: Record) -> None:
     run = next(r for r in place.runs if r.id == record["run"])
     for name, value in _values(record, "experiment", "run").items():
         setattr(run, name, value)
-    run.ended = state.seq + 1
+    run.ended, run.load = state.seq + 1, max(run.load, len(state.going))
     state.going = [name for name in state.going if name != run.id]
     state.waiting = [name for name in state.waiting if name != run.id]
     if run.outcome in HOST_TROUBLE:
@@ -651,6 +666,16 @@ def _studied(state: State, record: Record) -> None:
     study.rows = [dict(row) for row in record["rows"]]  # type: ignore[attr-defined]
 
 
+def _sweep_started(state: State, record: Record) -> None:
+    """A new sweep, or one that goes on with another number of trials."""
+    unended = {"ended": "", "kept": "", "reason": "", "cut": ""}
+    state.sweeps[str(record["sweep"])] = {**_values(record), **unended}
+
+
+def _sweep_ended(state: State, record: Record) -> None:
+    state.sweeps[str(record["sweep"])].update(_values(record), ended=str(record["at"]))
+
+
 def _verified(state: State, record: Record) -> None:
     state.verified = {"at": record["at"], **_values(record)}
 
@@ -752,6 +777,8 @@ CHANGES = {
     "study_started": _study_started,
     "study_look": _study_look,
     "studied": _studied,
+    "sweep_started": _sweep_started,
+    "sweep_ended": _sweep_ended,
     "verified": _verified,
     "heldout_look": _heldout_look,
     "heldout_scored": _heldout_scored,

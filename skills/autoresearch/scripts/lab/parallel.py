@@ -6,12 +6,16 @@ a former incumbent puts nothing on the branch: its change and the new incumbent'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from statistics import median
 
-from lab.model import Experiment, State
+from lab import guards
+from lab.model import Experiment, Run, State
 from lab.redact import one_line
 
+LOOKED_BACK = 200  # experiments among which a run's neighbours are looked for
 CLASHES = 5  # places told of one conflict
 SIDE = 90  # characters of each side
 LESS, MIDDLE, MORE, BASE = b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||"
@@ -45,6 +49,63 @@ def combination_of(state: State, experiment: Experiment) -> Experiment | None:
     """The combination proposed for a stale winner, which a kill may have left without its verdict."""
     newer = (e for e in reversed(state.experiments.values()) if e.number > experiment.number)
     return next((e for e in newer if e.combines[-1:] == [experiment.id]), None)
+
+
+# -- slots ---------------------------------------------------------------------------------------------
+
+
+def idle(state: State, slots: int) -> int:
+    """How many slots no open experiment will take by itself."""
+    return slots - len(state.going) - sum(1 for e in state.open() if not e.open_run) + 1
+
+
+def awaits(state: State, experiment: Experiment) -> bool:
+    """Whether the other half of a pair is still at work: a verdict without it would waste it."""
+    reference = state.reference(experiment)
+    going = reference.open_run if reference and reference is not experiment else None
+    if reference is None or going is None or going.seed is None:
+        return False
+    known = {run.seed for run in reference.good_runs}
+    return going.seed not in known and going.seed in {run.seed for run in experiment.good_runs}
+
+
+def alike(run: Run, other: Run) -> bool:
+    """Whether about as many runs were at work beside both: else their throughput says nothing."""
+    return abs(run.load - other.load) <= 0.25 * max(run.load, other.load)
+
+
+def slowed(state: State, run: Run, margin: float) -> str:
+    """Say that a run and those beside it got clearly less done than the incumbent under that load, or "".
+
+    Of one run alone nobody can tell: a larger model does fewer steps. When most of the candidates that were
+    at work together are slow, it is the machine.
+    """
+    others = [other for other in _together(state, run) if _share(state, other) is not None]
+    own = _share(state, run)
+    incumbent = state.incumbent_commit
+    if run.load < 2 or run.role or run.commit == incumbent or own is None or own >= 1 - margin or not others:
+        return ""
+    slow = [other for other in others if (_share(state, other) or 1.0) < 1 - margin]
+    if 2 * len(slow) <= len(others):
+        return ""
+    names = ", ".join(sorted(other.id for other in slow)[:3])
+    less = f"{100 * (1 - own):.0f} % less work than {state.incumbent_id} under the same load"
+    return f"{run.id} did {less}, and {names} beside it did less, too: the machine was slow"
+
+
+def _together(state: State, run: Run) -> Iterator[Run]:
+    """Runs of other candidates that ended and were at work while this one was."""
+    for e in islice(reversed(state.experiments.values()), LOOKED_BACK):
+        for other in e.good_runs if e.id != state.incumbent_id else ():
+            if other.commit != run.commit and other.ended > run.began and other.began < run.ended:
+                yield other
+
+
+def _share(state: State, run: Run) -> float | None:
+    """The work of a run as a share of the incumbent's under the same load; None where nobody can say."""
+    known = state.incumbent.good_runs if state.incumbent else []
+    work = guards.work_of([run, *(other for other in known if alike(run, other))])
+    return work[0] / median(work[1:]) if work and len(work) > 1 else None
 
 
 # -- arguments and conflicts ---------------------------------------------------------------------------
