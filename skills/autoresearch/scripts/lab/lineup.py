@@ -42,18 +42,23 @@ def next_words(lab: Lab) -> str:
     return f"`wait` for a verdict: {waiting} are queued for {lab.width} slots"
 
 
-def meanwhile(lab: Lab, told: str = "") -> list[Experiment]:
-    """Experiments decided since an agent was last told of a verdict, but for `told`; now it has been."""
-    path = lab.home / HEARD
+def unheard(lab: Lab) -> list[Experiment]:
+    """Experiments decided since an agent was last told of a verdict."""
     decided = [e for e in lab.state.experiments.values() if e.verdict]
-    newest = max((e.verdict_at for e in decided), default="")
     try:
-        heard = str(json.loads(path.read_bytes())["at"])
+        heard = str(json.loads((lab.home / HEARD).read_bytes())["at"])
     except (OSError, ValueError, KeyError, TypeError):
-        heard = newest  # the first call: all of it is in `status`
-    if heard != newest or not path.exists():
+        return []  # the first call: all of it is in `status`
+    return [e for e in decided if e.verdict_at > heard]
+
+
+def meanwhile(lab: Lab, told: str = "") -> list[Experiment]:
+    """The same but for `told`, which an agent is told of now, as of the others."""
+    found, path = unheard(lab), lab.home / HEARD
+    if found or not path.exists():
+        newest = max((e.verdict_at for e in lab.state.experiments.values() if e.verdict), default="")
         write_atomic(path, json.dumps({"at": newest}), durable=False)
-    return [e for e in decided if e.verdict_at > heard and e.id != told]
+    return [e for e in found if e.id != told]
 
 
 def meanwhile_lines(lab: Lab, found: list[Experiment]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lab import errors, loop, propose, settle
+from lab import errors, lineup, loop, propose, settle
 from lab.campaign import Lab
 from lab.errors import LabError
 from lab.model import BASELINE
@@ -207,6 +207,6 @@ def wait(obj: Context, experiment: str | None, limit: float) -> None:
 
         answer_study(obj, lab, str(study), limit)
         return
-    wanted = state.get(experiment or (pending.id if pending else "last"))
-    several = [] if experiment or lab.width == 1 else [e.id for e in state.open() if e is not wanted]
-    answer(obj, lab, wanted.id, limit, *several)
+    several = [] if experiment or lab.width == 1 else [*lineup.unheard(lab), *state.open()]
+    first, *others = several or [state.get(experiment or (pending.id if pending else "last"))]
+    answer(obj, lab, first.id, limit, *(e.id for e in others))
