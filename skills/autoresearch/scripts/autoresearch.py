@@ -38,7 +38,7 @@ VERBS = {
     "init": "measuring", "doctor": "measuring", "baseline": "measuring", "try": "measuring",
     "wait": "measuring", "move": "moving",
     "status": "looking", "log": "looking", "show": "looking", "diff": "looking", "restore": "looking",
-    "confirm": "evidence", "ablate": "ablating", "isolate": "ablating",
+    "sweep": "sweeping", "confirm": "evidence", "ablate": "ablating", "isolate": "ablating",
     "diagnose": "diagnosing", "health": "diagnosing",
     "verify-metric": "diagnosing",
     "verify": "verifying",

@@ -144,6 +144,8 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
         return sweeps.measure(lab, experiment)
     if parallel.awaits(lab.state, experiment):
         return False
+    if experiment.trial:
+        return sweeps.measure(lab, experiment)
     if lab.state.stale(experiment):
         return combine.judge(lab, experiment)
     if experiment.parent != lab.state.incumbent_commit and not combine.rebase(lab, experiment):

@@ -30,7 +30,7 @@ def needed(lab: Lab) -> bool:
     state = lab.state
     if not state.going or state.stopped or state.finished:
         return False
-    return lab.width > 1 or any(not e.open_run for e in state.open())
+    return lab.width > 1 or bool(state.sweeping) or any(not e.open_run for e in state.open())
 
 
 def ensure(lab: Lab) -> None:

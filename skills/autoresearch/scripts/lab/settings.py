@@ -18,6 +18,7 @@ import yaml
 
 from lab.cluster import KINDS, Cluster, misplaced
 from lab.errors import CONFIG, LabError
+from lab.knobs import HINT, Knob, choices_of, knob_of, range_of
 
 FILE_NAME = "autoresearch.yaml"
 SANDBOXES = ("landlock", "bubblewrap", "seatbelt", "uid")  # as in sandbox.box.MEANS
@@ -86,6 +87,7 @@ class Settings:
     slots: int | tuple[str, ...] | None = None  # places for runs: a number, GPUs, or None for all there are
     when_busy: str = "run"  # wait: for other programs to leave a GPU
     cluster: Cluster = Cluster()  # where the runs of an engine go, and what they ask for
+    knobs: tuple[Knob, ...] = ()  # constants of the edited files that `sweep` may turn
     mode: str = "autonomous"
     inbox: str | None = None  # a folder in which a person drops results; taken in at the next call
     ideas_inbox: str | None = None
@@ -419,6 +421,37 @@ def _remote(node: yaml.Node, place: Place) -> str | None:
     return value
 
 
+def _knobs(node: yaml.Node, place: Place) -> tuple[Knob, ...]:
+    """NAME: 1e-4..1e-1 log, NAME: [1, 2, 4], or NAME: {low: 1e-4, high: 1e-1, log: true}."""
+    if not isinstance(node, yaml.MappingNode):
+        raise place.error(f"is {_shown(node)}", f"write {{LR: …}}: {HINT}")
+    found = []
+    for key, value in node.value:
+        spot = Place(place.file, key.start_mark.line + 1, f"{place.key}.{key.value}")
+        if not ENV_NAME.fullmatch(str(key.value)):
+            raise spot.error("is no name of a constant", "write the name as it stands in the file: LR")
+        try:
+            found.append(_knob(str(key.value), value, spot))
+        except ValueError as error:
+            raise spot.error(str(error), HINT) from error
+    return tuple(found)
+
+
+def _knob(name: str, node: yaml.Node, place: Place) -> Knob:
+    if isinstance(node, yaml.SequenceNode):
+        return choices_of(name, _list(node, place))
+    if not isinstance(node, yaml.MappingNode):
+        return knob_of(name, _text(node, place))
+    parts = {str(key.value): value for key, value in node.value}
+    unknown = sorted(set(parts) - {"low", "high", "log", "choices"})
+    if unknown or ("choices" not in parts and not {"low", "high"} <= set(parts)):
+        raise place.error(f"has {unknown[0]!r}" if unknown else "lacks low or high", HINT)
+    if "choices" in parts:
+        return choices_of(name, _list(parts["choices"], place))
+    log = "log" in parts and _switch(parts["log"], place)
+    return range_of(name, _number(parts["low"], place), _number(parts["high"], place), log)
+
+
 def _is_none(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.value in ("", "~", "null", "none")
 
@@ -482,6 +515,7 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "runner.address": ("cluster.address", _matching(ADDRESS, "write http://HOST:8265, or https://")),
     "runner.slots": ("slots", _slots),
     "runner.when_busy": ("when_busy", _one_of("run", "wait")),
+    "sweep.knobs": ("knobs", _knobs),
     "mode": ("mode", _one_of("autonomous", "collaborative")),
     "inbox": ("inbox", _folder),
     "ideas.inbox": ("ideas_inbox", _note),

@@ -69,7 +69,8 @@ def give_verdict(
         interval = list(decision.interval) if decision.interval else None
         extra |= {"gain": decision.difference, "sigma": decision.sigma, "p": decision.p, "interval": interval}
         extra |= {"shrunken": decision.gain, "price": decision.price}
-    belief = judging.belief_after(state, lab.settings, experiment, verdict)
+    # What a trial shows is for its sweep; it has no seed in common with the incumbent.
+    belief = judging.belief_after(state, lab.settings, experiment, verdict) if not experiment.trial else None
     if belief:
         extra |= {"belief": belief, "belief_of": against.id} if stale and against else {"belief": belief}
     lab.journal.append(

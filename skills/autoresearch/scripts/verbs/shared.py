@@ -181,6 +181,8 @@ def next_step(lab: Lab) -> str:
         return f"`wait` for {state.confirming.id}, or `confirm` again"
     if state.studying and not (going and going.runs):
         return f"`wait` for {state.studying.id}, or `{state.studying.kind}` again"
+    if state.sweeping and not going:
+        return f"`sweep` goes on with {state.sweeping['sweep']}"
     if state.waiting and not state.going:
         return _with_a_person(lab)
     if going and going.id != BASELINE and lab.width > 1:

@@ -6,16 +6,14 @@ channel has a name without anything secret in it; its address shows in no `repr`
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
-import shutil
 import stat
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab import extras
 from lab.settings import FROM_ENVIRONMENT, SCHEME
 
 APPRISE = "apprise==2.2.0"
@@ -78,10 +76,7 @@ def _of_file(name: str, number: str, environ: Mapping[str, str], root: Path) -> 
 
 def sender_python() -> str | None:
     """The Python that has apprise: ours, or that of the environment which `install_command` makes."""
-    if importlib.util.find_spec("apprise"):
-        return sys.executable
-    python = _private() / "bin" / "python"
-    return str(python) if python.exists() else None
+    return extras.python_with(["apprise"], [APPRISE])
 
 
 def install_command() -> str:
@@ -90,12 +85,4 @@ def install_command() -> str:
     It is not among the helper's own packages: with what it needs it would more than double their size, and a
     campaign without messages never uses it. An environment of its own cannot disturb the helper's.
     """
-    folder = shlex.quote(str(_private()))
-    if shutil.which("uv"):
-        return f"uv venv {folder} && uv pip install --python {folder}/bin/python {APPRISE}"
-    return f"{shlex.quote(sys.executable)} -m venv {folder} && {folder}/bin/python -m pip install {APPRISE}"
-
-
-def _private() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "autoresearch" / APPRISE.replace("==", "-")
+    return extras.command([APPRISE])
