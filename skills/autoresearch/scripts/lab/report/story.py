@@ -13,6 +13,7 @@ from lab.report.cards import Card
 from lab.report.figures import clock, plural, said, span
 from lab.report.material import Material, Note, Row
 from lab.report.needs import Need, needs
+from lab.report.parts import Shares, shares
 from lab.report.shown import UNKNOWN
 from lab.report.tries import Failure, Link
 from lab.report.trust import Check, checks
@@ -121,6 +122,11 @@ class Story:
         if v.p is not None:
             parts.append(f"{v.p_words} {_chance(v.p)}")
         return " · ".join([*parts, plural(v.runs, "run")])
+
+    @cached_property
+    def shares(self) -> list[Shares]:
+        """What the parts of the result are worth, where that was measured."""
+        return shares(self.m)
 
     # -- the end ---------------------------------------------------------------------------------------
 

@@ -100,6 +100,10 @@ def markdown(s: Story) -> str:
     lines += [_md(s.dropped), "", "## Can it be trusted?", ""]
     signs = {True: "yes", False: "LOOK", None: "open"}
     lines += _table(("", "check", "what was seen"), [(signs[c.ok], c.name, c.text) for c in s.checks])
+    for study in s.shares:
+        lines += ["", f"## Which parts carry it? {_md(study.title)}", ""]
+        rows = [(p.name, p.verdict, p.figures, p.words) for p in study.parts]
+        lines += _table(("part", "verdict", "figures", "which is"), rows)
     lines += ["", "## What was learned", ""]
     lines += [f"- {_md(n.text)}" + (f" ({_md(n.evidence)})" if n.evidence else "") for n in s.lessons] or [
         _md(s.no_lessons)
@@ -197,6 +201,9 @@ def data(s: Story) -> Record:
         "near": [_row(row) for row in s.near],
         "path": [{"experiment": x.row.id, "better": x.total, "tried_on_it": x.tried} for x in s.path],
         "checks": [vars(check) for check in s.checks],
+        "shares": [
+            {"title": study.title, "parts": [vars(part) for part in study.parts]} for study in s.shares
+        ],
         "lessons": [vars(note) for note in s.lessons],
         "ideas": s.ideas,
         "runs": [_row(row) for row in s.m.rows],
