@@ -29,7 +29,7 @@ SCHEMA = 1
 OUT = "out"  # in the run's folder: what AUTORESEARCH_RUN_DIR names, so that a training cannot write run.json
 OURS = {
     "spec.json", "run.json", "claim", "cancel", "run.log", "heartbeat.json", "supervisor.log", OUT,
-    "taken", "environment.json", "intent.json", "job.json", "ended.json",  # of an engine
+    "taken", "environment.json", "intent.json", "job.json", "begun.json", "ended.json",  # of an engine
 }  # fmt: skip
 WITHOUT = "`sandbox: off` in autoresearch.yaml does without"
 NO_SANDBOX = "`sandbox: required`, but this system offers none (`doctor` says what was tried)"

@@ -34,6 +34,9 @@ LOOK_SECONDS = 2.0  # between two questions of one process
 BACKOFF_SECONDS = 10.0  # after no answer: each such question may block that long
 SETTLE_SECONDS = 3.0  # from the engine's end to the result: a network file system shows it late
 FRESH_SECONDS = 30.0  # a supervisor shows a sign of life every 2 s
+START_SECONDS = (
+    90.0  # from the engine's word that a job runs to the node's: a job may be lost on its way there
+)
 SPARE_SECONDS = 60.0  # for the supervisor's own work, before the engine ends the job
 
 # waiting: in the engine's queue; unknown: the engine has never heard of it, or has forgotten it
@@ -92,7 +95,8 @@ class Engine:
             if (run_dir / TAKEN).exists() or (run_dir / "run.json").exists():
                 return
             _keep_environment(run_dir, env)
-            (run_dir / "ended.json").unlink(missing_ok=True)
+            for name in ("begun.json", "ended.json"):  # of a job that the engine has forgotten
+                (run_dir / name).unlink(missing_ok=True)
             spec = read_spec(run_dir)
             write_atomic(run_dir / "intent.json", json.dumps({"label": label_of(spec), "at": time.time()}))
             step("runner.intended")
@@ -123,9 +127,15 @@ class Engine:
         if job.phase == "waiting":
             return "starting"
         if job.phase == "running" or (job.phase == "unknown" and _breathing(run_dir)):
-            self._end_overdue(run_dir)
-            return "running" if _taken(run_dir) else "starting"
+            if _taken(run_dir):
+                self._end_overdue(run_dir)
+                return "running"
+            return "lost" if self._never_came(run_dir) else "starting"
         return self._over(run_dir, job)
+
+    def _never_came(self, run_dir: Path) -> bool:
+        """Whether a job that runs, as the engine says, has reached no node for long; then it never will."""
+        return time.time() - _first_seen(run_dir, "begun.json") > START_SECONDS and self.withdraw(run_dir)
 
     def _end_overdue(self, run_dir: Path) -> None:
         """End a job whose supervisor is stuck, for engines that keep no time."""
@@ -138,7 +148,7 @@ class Engine:
 
     def _over(self, run_dir: Path, job: Job) -> State:
         """The engine is done with it: wait for a result that is on its way, then say what the end means."""
-        if time.time() - _first_seen_over(run_dir) < SETTLE_SECONDS:
+        if time.time() - _first_seen(run_dir, "ended.json") < SETTLE_SECONDS:
             return "running"
         _look_anew(run_dir)
         if (run_dir / "run.json").exists():
@@ -301,13 +311,13 @@ def _breathing(run_dir: Path) -> bool:
     return age < FRESH_SECONDS and not (run_dir / "ended.json").exists()
 
 
-def _first_seen_over(run_dir: Path) -> float:
-    kept = _read(run_dir / "ended.json")
-    at = (kept or {}).get("at")
+def _first_seen(run_dir: Path, name: str) -> float:
+    """When it was first seen, by any process, what the file `name` stands for; now, at the first time."""
+    at = (_read(run_dir / name) or {}).get("at")
     if isinstance(at, float):
         return at
     moment = time.time()
-    write_atomic(run_dir / "ended.json", json.dumps({"at": moment}), durable=False)
+    write_atomic(run_dir / name, json.dumps({"at": moment}), durable=False)
     return moment
 
 
