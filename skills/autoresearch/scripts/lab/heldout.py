@@ -18,7 +18,7 @@ from lab.execution import OURS
 from lab.launch import prepare, submit
 from lab.model import BASELINE, Experiment, Record, Run, State
 from lab.redact import one_line
-from lab.sealed import WEIGHTS, differs
+from lab.sealed import differs
 from lab.steps import step
 
 NO_MODEL = OURS | {"metrics.json", "curve.jsonl", "evaluate.log"}
@@ -84,25 +84,6 @@ def exported(lab: Lab, experiment: Experiment) -> Run | None:
     folder = lab.home / "runs" / (run.id if run else "")
     left = run and folder.is_dir() and {entry.name for entry in folder.iterdir()} - NO_MODEL
     return run if left else None
-
-
-def _weights(lab: Lab, run: Run) -> Path:
-    return lab.home / "runs" / run.id / WEIGHTS
-
-
-def drop(lab: Lab) -> None:
-    """Remove the models that no look will score: all but the baseline's and the incumbent's."""
-    if not (lab.settings.evaluate and lab.settings.confirm_metric):
-        return
-    if "AUTORESEARCH_EXPORT" in lab.settings.argv()[0]:  # the user wants them all
-        return
-    state = lab.state
-    pair = [e for e in (state.experiments.get(BASELINE), state.incumbent) if e]
-    keep = {run.id for e in pair for run in e.good_runs[:1]}
-    for experiment in state.experiments.values():
-        for run in experiment.runs if experiment.verdict else ():
-            if run.id not in keep:
-                _weights(lab, run).unlink(missing_ok=True)
 
 
 # -- the two runs --------------------------------------------------------------------------------------

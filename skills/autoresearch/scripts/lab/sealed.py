@@ -25,7 +25,7 @@ from lab.runlog import RunLog
 from lab.sandbox.box import Facts, put_up
 from lab.sandbox.landlock import version
 from lab.sandbox.policy import Policy, real
-from lab.spec import Spec, changed_files
+from lab.spec import WEIGHTS, Spec, changed_files
 from lab.steps import step
 from lab.watch import SandboxFailed, Watch
 
@@ -34,7 +34,6 @@ LEVELS = ("L0", "L1", "L2")
 SAID = re.compile(rb"^evaluation_level:\s*(L[12])\s*$", re.MULTILINE)
 TAIL_BYTES = 65_536
 TOLERANCE = 1e-3  # of the number: two devices may differ by so much, a forged one differs by more
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import shutil
 
-from lab import guards, heldout, ideas, judging, views
+from lab import guards, ideas, judging, views
 from lab.atomic import sweep
 from lab.campaign import Lab
 from lab.decide import Decision
 from lab.errors import LabError
 from lab.judging import peak, value_of
-from lab.model import Experiment, State
+from lab.model import BASELINE, Experiment, State
 from lab.notify import keeping
+from lab.spec import WEIGHTS
 from lab.steps import step
 
 
@@ -129,11 +130,24 @@ def _drop_exports(lab: Lab, experiment: Experiment) -> None:
     folder = lab.home / "worktrees"
     if not folder.exists():
         return
-    heldout.drop(lab)
+    _drop_models(lab)
     ours = {run.id for run in experiment.runs}
     for place in folder.iterdir():
         if place.name in ours - keep or (place.name not in keep and _decided(lab.state, place.name)):
             shutil.rmtree(place, ignore_errors=True)
+
+
+def _drop_models(lab: Lab) -> None:
+    """Remove the models that `finish` will not score: all but the baseline's and the incumbent's."""
+    state, settings = lab.state, lab.settings
+    if not (settings.evaluate and settings.confirm_metric) or "AUTORESEARCH_EXPORT" in settings.argv()[0]:
+        return  # none was kept for that, or the user wants them all
+    pair = [e for e in (state.experiments.get(BASELINE), state.incumbent) if e]
+    keep = {run.id for e in pair for run in e.good_runs[:1]}
+    for experiment in state.experiments.values():
+        for run in experiment.runs if experiment.verdict else ():
+            if run.id not in keep:
+                (lab.run_dir(run) / WEIGHTS).unlink(missing_ok=True)
 
 
 def _decided(state: State, run_id: str) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+WEIGHTS = "model.safetensors"  # what a training leaves for a sealed evaluation
+
 
 @dataclass(frozen=True)
 class Spec:
