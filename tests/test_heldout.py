@@ -28,10 +28,10 @@ confirm: {env: {HELDOUT: "1"}, metric: heldout_loss}
 """
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Project:
-    """A campaign whose runs export models, with its baseline measured and one keep."""
-    project = a_project(tmp_path / "p", {"train.py": TRAIN, "score.py": SCORE})
+@pytest.fixture(scope="module", name="template")
+def _template(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A campaign whose runs export models, with its baseline measured and one keep; nobody changes it."""
+    project = a_project(tmp_path_factory.mktemp("heldout") / "p", {"train.py": TRAIN, "score.py": SCORE})
     flags = ("--metric", "val_loss", "--goal", "min", "--protect", "score.py", "--edit", "train.py")
     project.ok("init", "--tag", "t1", *flags)
     project.write("autoresearch.yaml", project.read("autoresearch.yaml") + SETTINGS)
@@ -39,6 +39,12 @@ def world(tmp_path: Path) -> Project:
     project.edit("MODEL = 1.0", "MODEL = 0.5")
     assert project.ok("try", "a smaller model")["verdict"] == "keep"
     return project
+
+
+@pytest.fixture
+def world(template: Project, tmp_path: Path) -> Project:
+    """A copy of it."""
+    return Project(shutil.copytree(template.root, tmp_path / "p", symlinks=True), template.env)
 
 
 def models(world: Project) -> list[str]:
@@ -89,6 +95,7 @@ def test_a_model_that_was_exchanged_is_not_believed(world: Project) -> None:
     assert "not scored" in world.read(".autoresearch/report/report.md")
 
 
+@pytest.mark.slow
 def test_what_confirm_has_scored_is_not_scored_again(world: Project) -> None:
     state = Lab(world.root).read()
     assert proof.heldout_looks(state) == 0
