@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lab import errors, loop, propose, views
+from lab import errors, loop, propose, settle, views
 from lab.campaign import Lab
 from lab.errors import LabError
 from lab.handing import choices, handover, receiving, remarks
@@ -28,9 +28,10 @@ from verbs.shared import Context, agent, crash_text, next_step, verb
 @click.option("--seeds", type=click.IntRange(1, 20), default=handover.FIRST_SEEDS, show_default=True,
               help="Runs to ask for.")  # fmt: skip
 @click.option("--to", "target", type=click.Path(path_type=Path), help="Also put the request's archive here.")
+@click.option("--withdraw", help="Wait no longer for this request: r003.")
 def handoff(
     obj: Context, experiment: str | None, hypothesis: str | None, because: str, expect: str, idea: str,
-    arguments: str | None, leave_out: bool, seeds: int, target: Path | None,
+    arguments: str | None, leave_out: bool, seeds: int, target: Path | None, withdraw: str | None,
 ) -> None:  # fmt: skip
     """Write a run request: everything a person needs to run an experiment on another machine
 
@@ -43,9 +44,12 @@ def handoff(
     handoff --try "halve the batch" --because "more steps" --to ~/outbox
     handoff best --seeds 3
     """
-    if (experiment is None) == (hypothesis is None):
+    if [experiment, hypothesis, withdraw].count(None) != 2:
         raise LabError("name an experiment, or --try with a hypothesis", "handoff e012", errors.USAGE)
     lab = Lab.find(obj.folder)
+    if withdraw is not None:
+        _withdraw(obj, lab, withdraw)
+        return
     with agent(lab, "handoff"), lab.changing("handoff"):
         loop.advance(lab)
         if hypothesis is not None:
@@ -62,6 +66,25 @@ def handoff(
     fields = {"request": request_json(lab, identity), "experiment": found.id, "copy": copied and str(copied)}
     obj.say([*lines, f"next: {next_step(lab)}"], {**fields, "notices": lab.notices, "next": next_step(lab)})
     remarks.acknowledge(lab)
+
+
+def _withdraw(obj: Context, lab: Lab, identity: str) -> None:
+    """Take a request back; an experiment that nothing was measured of ends with it."""
+    with agent(lab, "handoff"), lab.changing("handoff") as state:
+        loop.advance(lab)
+        if identity not in state.requests:
+            raise LabError(
+                f"there is no request {identity!r}", f"known: {', '.join(state.requests) or 'none'}"
+            )
+        found = state.get(state.requests[identity]["experiment"])
+        waiting = [run for _, run in state.handed() if run.request == identity]
+        if waiting and not found.verdict and found.id != BASELINE and not found.good_runs:
+            settle.give_verdict(lab, found, "discard", f"not measured: its request {identity} was withdrawn")
+        if waiting:
+            lab.journal.append("withdrawn", request=identity, reason="by the user")
+        loop.advance(lab)
+    lines = [f"{identity} withdrawn: {', '.join(run.id for run in waiting) or 'nothing of it was open'}"]
+    obj.say([*lines, f"next: {next_step(lab)}"], {"withdrawn": identity, "next": next_step(lab)})
 
 
 def _named(lab: Lab, name: str) -> Experiment:
