@@ -512,7 +512,7 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "runner.cpus": ("cluster.cpus", _count),
     "runner.python": ("cluster.python", _text),
     "runner.extra": ("cluster.extra", _list),
-    "runner.address": ("cluster.address", _matching(ADDRESS, "write http://HOST:8265, or https://")),
+    "runner.address": ("cluster.address", _matching(ADDRESS, "write http:// or https://, host and port")),
     "runner.slots": ("slots", _slots),
     "runner.when_busy": ("when_busy", _one_of("run", "wait")),
     "sweep.knobs": ("knobs", _knobs),
