@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from lab import caution, combine, confirm, judging, mover, parallel, studies, sweeps
+from lab import caution, combine, confirm, judging, mover, parallel, studies, trials
 from lab.account import drift_words
 from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
@@ -60,7 +60,7 @@ def _advance_once(lab: Lab) -> bool:
             return not state.going and _move_aside(lab)
     if state.baseline and not state.baseline.verdict:
         experiments = [state.baseline]  # nothing can be compared before it is measured
-    return any(_next_step(lab, experiment) for experiment in experiments) or sweeps.move(lab)
+    return any(_next_step(lab, experiment) for experiment in experiments) or trials.move(lab)
 
 
 def _from_people(lab: Lab) -> bool:
@@ -141,11 +141,9 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
         give_verdict(lab, experiment, "keep", _baseline_reason(lab.state, experiment))
         return True
     if experiment.trial:
-        return sweeps.measure(lab, experiment)
+        return trials.measure(lab, experiment)
     if parallel.awaits(lab.state, experiment):
         return False
-    if experiment.trial:
-        return sweeps.measure(lab, experiment)
     if lab.state.stale(experiment):
         return combine.judge(lab, experiment)
     if experiment.parent != lab.state.incumbent_commit and not combine.rebase(lab, experiment):

@@ -9,25 +9,26 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import random
 import sys
 from typing import Any
 
 TRIES = 24  # for values that were not measured yet
-START = 8  # points by chance before a model is made of them
+START = 6  # points by chance before a model is made of them
 
 
 def main() -> None:
     """Answer the task on standard input."""
     task = json.load(sys.stdin)
-    if task["sampler"] == "cma" and not task.get("importance"):
-        json.dump({"asked": evolved(task)}, sys.stdout)
+    own = {"cma": evolved, "random": drawn}.get(task["sampler"])
+    if own and not task.get("importance"):
+        json.dump({"asked": own(task)}, sys.stdout)
         return
     optuna: Any = importlib.import_module("optuna")  # 1 s
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = {knob["name"]: distribution(optuna, knob) for knob in task["knobs"]}
-    study = optuna.create_study(
-        direction="maximize" if task["goal"] == "max" else "minimize", sampler=sampler(optuna, task)
-    )
+    direction = "maximize" if task["goal"] == "max" else "minimize"
+    study = optuna.create_study(direction=direction, sampler=sampler(optuna, task))
     for told in task["told"]:
         study.add_trial(trial(optuna, space, told))
     answer = importance(optuna, study, space) if task.get("importance") else ask(study, space, task)
@@ -47,12 +48,9 @@ def distribution(optuna: Any, knob: dict[str, Any]) -> Any:
 
 def sampler(optuna: Any, task: dict[str, Any]) -> Any:
     """The search; its seed comes with the task, so that the same question has the same answer."""
-    kind, seed = task["sampler"], task["seed"]
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
     # Points under way count as bad ones, so that several at once do not gather in one place.
     return optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=START, multivariate=True, constant_liar=True
+        seed=task["seed"], n_startup_trials=START, multivariate=True, constant_liar=True
     )
 
 
@@ -76,6 +74,26 @@ def ask(study: Any, space: dict[str, Any], task: dict[str, Any]) -> dict[str, An
         if values not in [*seen, *asked]:
             asked.append(values)
     return {"asked": asked}
+
+
+def drawn(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Values by chance, each new; needs no package."""
+    chance, seen = random.Random(task["seed"]), [told["values"] for told in task["told"]]
+    asked: list[dict[str, Any]] = []
+    for _ in range(task["ask"] * TRIES):
+        values = {knob["name"]: _drawn(chance, knob) for knob in task["knobs"]}
+        if len(asked) < task["ask"] and values not in [*seen, *asked]:
+            asked.append(values)
+    return asked
+
+
+def _drawn(chance: random.Random, knob: dict[str, Any]) -> Any:
+    if knob["choices"]:
+        return chance.choice(knob["choices"])
+    if knob["whole"] and not knob["log"]:
+        return chance.randint(math.ceil(knob["low"]), math.floor(knob["high"]))
+    value = valued(knob, chance.random())
+    return round(value) if knob["whole"] else value
 
 
 def evolved(task: dict[str, Any]) -> list[dict[str, Any]]:

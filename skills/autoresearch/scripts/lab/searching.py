@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,14 @@ def finalists(state: State, sweep: Sweep) -> list[Experiment]:
 
 def ask(state: State, sweep: Sweep, goal: str, count: int) -> list[dict[str, Any]]:
     """The next values to measure, at most `count`; [] when there are none that are new."""
-    asked = _answer(_task(state, sweep, goal) | {"ask": count})["asked"]
+    asked = answer(_task(state, sweep, goal) | {"ask": count})["asked"]
     assert isinstance(asked, list)
     return asked
 
 
 def importance(state: State, sweep: Sweep, goal: str) -> dict[str, float]:
     """The share of each knob in what makes a trial a good one."""
-    found = _answer(_task(state, sweep, goal) | {"importance": True})["importance"]
+    found = answer(_task(state, sweep, goal) | {"importance": True})["importance"]
     assert isinstance(found, dict)
     return {str(name): float(share) for name, share in found.items()}
 
@@ -81,9 +82,11 @@ def seed_of(words: str) -> int:
     return int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") >> 1
 
 
-def _answer(task: dict[str, Any]) -> dict[str, Any]:
+def answer(task: dict[str, Any]) -> dict[str, Any]:
+    """What `sampling.py` answers to a task."""
     program = Path(__file__).with_name("sampling.py")
-    argv: Sequence[str] = (ready(), "-I", str(program))
+    bare = task["sampler"] == "random" and not task.get("importance")
+    argv: Sequence[str] = (sys.executable if bare else ready(), "-I", str(program))
     try:
         done = subprocess.run(
             argv, input=json.dumps(task).encode(), capture_output=True, timeout=LIMIT_SECONDS, check=False

@@ -7,7 +7,7 @@ from typing import Any
 
 from lab.model import Experiment, State
 from lab.searching import Sweep, finalists, trials
-from lab.sweeps import best_trials, shown
+from lab.trials import best_trials, shown
 from lab.views import number
 
 BEST = 5  # trials shown
