@@ -132,6 +132,11 @@ ROWS: dict[str, Row] = {
         "experiments of ten milliseconds, 2,000 unless SOAK_EXPERIMENTS says otherwise",
         (("test_killed_calls.py", "long_campaign"),),
     ),
+    "P19": Row(
+        "a scanner of skills finds nothing of medium weight or more",
+        "Cisco's skill-scanner 2.3.2 with its default rules, on the three skills as they are installed",
+        (("test_skill_text.py", "scanner"),),
+    ),
     "LINT": Row(
         "an edit that touches seed, budget, evaluation, data or metric is flagged, an honest one is not",
         "54 telling lines, 22 ordinary ones, and every recorded real edit",

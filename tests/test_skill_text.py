@@ -180,6 +180,9 @@ def test_the_scanner_of_skills_finds_nothing(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     report = json.loads(done.stdout)
     rules = [finding["rule_id"] for result in report["results"] for finding in result["findings"]]
+    found = report["summary"]["findings_by_severity"]
+    worse = sum(found[severity] for severity in ("critical", "high", "medium"))
+    print(f"FIGURE P19 skills=3 medium_or_more={worse} low={found['low']}")
     assert report["summary"]["total_skills_scanned"] == 3
     assert set(rules) <= {"EXCESSIVE_FILE_COUNT"}, done.stdout[
         -3000:
