@@ -6,17 +6,21 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from test_judging import SETTINGS as PAPER_SETTINGS
+from test_judging import Paper
 from world import PREPARE, a_project, wait_until
 
-from lab import parallel
+from lab import caution, judging, parallel, verify
 from lab.campaign import Lab
+from lab.decide import decide
 from lab.journal import Journal
 from lab.model import freeze, replay
 
 # The metric is the sum of three numbers far enough apart to be merged; a run ends when its gate is open.
-TRAIN = """import os, sys, time
+TRAIN = """import os, random, sys, time
 LR = 1.00
 # the rate of
 # learning ends
@@ -31,7 +35,14 @@ gates = os.environ["GATES"]
 name = f"{LR:.2f} {WD:.2f} {MOMENTUM:.2f}"
 while not (os.path.exists(f"{gates}/{name}") or os.path.exists(f"{gates}/all")):
     time.sleep(0.02)
-print(f"val_bpb: {LR + WD + MOMENTUM:.6f}")
+def told(name, usual):
+    try:
+        return float(open(f"{gates}/{name}").read())
+    except OSError:
+        return usual
+luck = random.Random(int(os.environ["SEED"])).gauss(0, 1) * told("noise", 0)
+print("num_steps:", int(told("steps", 100)))
+print(f"val_bpb: {LR + WD + MOMENTUM + luck:.6f}")
 """
 SETTINGS = """command: python3 train.py
 metric: {name: val_bpb, goal: min}
@@ -47,15 +58,16 @@ runner: {kind: local, slots: 3}
 class Field:
     """A campaign with three slots whose runs end when the test says so."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, noise: str = "0", repeats: int = 3) -> None:
         self.gates = folder / "gates"
         self.gates.mkdir()
+        (self.gates / "noise").write_text(noise)
         self.project = a_project(folder / "p", {"train.py": TRAIN, "prepare.py": PREPARE})
         self.project.env |= {"GATES": str(self.gates), "AUTORESEARCH_SLOTS": str(folder / "slots")}
         self.project.write("autoresearch.yaml", SETTINGS)
         self.project.ok("init", "--tag", "t1")
         self.open("1.00 1.00 1.00")
-        self.project.ok("baseline", "--repeats", "3")
+        self.project.ok("baseline", "--repeats", str(repeats))
 
     def open(self, name: str = "all") -> None:
         (self.gates / name).touch()
@@ -83,16 +95,29 @@ class Field:
     def events(self, *names: str) -> list[dict]:
         return [record for record in self.project.records() if record["event"] in names]
 
+    def end(self) -> None:
+        """Leave nothing at work, and a record that is whole and true."""
+        self.open()
+        wait_until(lambda: self.project.ok("status")["experiments"]["open"] == 0)
+        mover = self.project.root / ".autoresearch/mover.lock"
+        wait_until(lambda: not _alive(int(mover.read_text() or 0)))
+        found = verify.examine(Lab(self.project.root))
+        assert not found.misfits, [str(misfit) for misfit in found.misfits]
+
 
 @pytest.fixture
 def field(tmp_path: Path) -> Iterator[Field]:
     made = Field(tmp_path)
     yield made
-    made.open()
-    made.project.run("stop", "--now")
-    pid = made.project.root / ".autoresearch/mover.lock"
-    if pid.exists() and pid.read_text().strip().isdigit():
-        wait_until(lambda: not _alive(int(pid.read_text() or 0)))
+    made.end()
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Iterator[Field]:
+    """Noise as in published runs, and a baseline on one seed, so that a close candidate is repeated."""
+    made = Field(tmp_path, noise="0.01", repeats=1)
+    yield made
+    made.end()
 
 
 def _alive(pid: int) -> bool:
@@ -260,6 +285,163 @@ def test_a_kill_between_a_win_and_its_combination_loses_and_doubles_nothing(fiel
     assert [r["experiment"] for r in field.events("proposed")] == ["e000", "e001", "e002", "e003"]
     assert [r["experiment"] for r in field.events("verdict")] == ["e000", "e001", "e002", "e003"]
     assert field.constants("autoresearch/t1") == "0.80 0.90 1.00"
+
+
+@pytest.mark.slow
+def test_both_sides_of_a_pair_start_at_once_in_idle_slots(noisy: Field) -> None:
+    noisy.open()
+    name = str(noisy.project.ok("try", "faster", "--args", "--fast", "--wait", "0")["experiment"])
+    noisy.verdict(name)
+    places = [(r["event"], r["run"]) for r in noisy.events("run_started", "run_ended")]
+    pair = [("run_started", f"{name}.2"), ("run_started", "e000.2")]
+    at = min(map(places.index, pair))
+    assert sorted(places[at : at + 2]) == sorted(pair)  # no end in between
+    decided = noisy.events("verdict")[-1]["seq"]
+    assert all(r["seq"] < decided for r in noisy.events("run_ended") if r["run"] == "e000.2")
+
+
+@pytest.mark.slow
+def test_candidates_that_were_slow_together_run_again_once(field: Field) -> None:
+    names = [field.change((name, "1.10")) for name in ("LR", "WD", "MOMENTUM")]
+    (field.gates / "steps").write_text("50")
+    field.open()
+    wait_until(
+        lambda: all(field.project.ok("show", name)["runs"][0]["outcome"] != "running" for name in names)
+    )
+    for name in names:
+        assert field.verdict(name)["verdict"] == "discard"
+    aside = field.events("set_aside")
+    assert {r["run"] for r in aside} & {f"{name}.1" for name in names}
+    assert "50 % less work than e000 under the same load" in aside[0]["reason"]
+    assert len(aside) == len({r["run"] for r in aside}) <= 3
+
+
+# --- on paper --------------------------------------------------------------------------------------------
+
+
+def two_side_by_side() -> Paper:
+    """A small gain begun before a large one was kept."""
+    paper = Paper()
+    paper.propose("e001", 0.97, parent="ce000")
+    paper.propose("e002", 0.9785, parent="ce000")
+    paper.run("e002", 42)
+    for seed in (42, 43, 44):
+        paper.run("e001", seed)
+    return paper
+
+
+def test_a_stale_candidates_facts_are_those_it_had_before_the_keep() -> None:
+    paper = two_side_by_side()
+    second = paper.state.experiments["e002"]
+    before = judging.facts_of(paper.state, PAPER_SETTINGS, second)
+    paper.verdict(
+        "e001", "keep", decide(judging.facts_of(paper.state, PAPER_SETTINGS, paper.state.get("e001")))
+    )
+    assert paper.state.incumbent_id == "e001" and paper.state.stale(second)
+    assert judging.facts_of(paper.state, PAPER_SETTINGS, second) == before
+    fresh = judging.facts_of(paper.state, PAPER_SETTINGS, paper.state.get("e001"))
+    assert fresh.incumbent != before.incumbent
+
+
+def test_what_a_stale_verdict_teaches_is_of_the_former_incumbent() -> None:
+    paper = two_side_by_side()
+    paper.verdict("e001", "keep", None)
+    believed, left = paper.state.belief, paper.state.left["e000"]
+    second = paper.state.experiments["e002"]
+    belief = judging.belief_after(paper.state, PAPER_SETTINGS, second, "discard")
+    paper.add("verdict", experiment="e002", verdict="discard", reason="", belief=belief, belief_of="e000")
+    assert paper.state.belief == believed and paper.state.left["e000"] == belief != left
+    assert freeze(replay(paper.records)) == freeze(paper.state)
+    paper.propose("e003", 0.96, parent="ce001")
+    paper.run("e003", 42)
+    paper.verdict("e003", "keep", None)
+    assert not paper.state.left  # nothing is measured against e000 or e001 any more
+
+
+def test_combinations_come_before_new_ideas_and_the_largest_effect_first() -> None:
+    paper = two_side_by_side()
+    paper.verdict("e001", "keep", None)
+    for name, shrunken in (("e003", 0.001), ("e004", 0.003)):
+        paper.propose(name, 0.97)
+        paper.run(name, 42)
+        paper.add("verdict", experiment=name, verdict="discard", reason="", shrunken=shrunken)
+    paper.propose("e005", 0.97, parent="ce001")
+    paper.propose("e006", 0.97, parent="ce001", combines=["e001", "e003"])
+    paper.propose("e007", 0.97, parent="ce001", combines=["e001", "e004"])
+    assert [e.id for e in parallel.order(paper.state)] == ["e002", "e007", "e006", "e005"]
+    assert parallel.root(paper.state, paper.state.get("e007")).id == "e004"
+
+
+def test_a_continued_discard_is_no_near_miss_until_its_combination_lost() -> None:
+    paper = two_side_by_side()
+    paper.verdict("e001", "keep", None)
+    paper.propose("e003", 0.97, parent="ce001", combines=["e001", "e002"])
+    fields = {"verdict": "discard", "reason": "", "metric": 0.5}
+    paper.add("verdict", experiment="e002", continued_as="e003", **fields)
+    assert paper.state.better_discards("min") == []
+    paper.run("e003", 42)
+    paper.add("verdict", experiment="e003", verdict="discard", reason="", metric=0.98)
+    assert [e.id for e in paper.state.better_discards("min")] == ["e002"]
+
+
+def loaded(work: dict[str, int], runs_beside: bool = True) -> Paper:
+    """An incumbent that did 100 steps in company, and candidates that did `work`, side by side."""
+    paper = Paper()
+    names = ["e000", *work]
+    for name in work:
+        paper.propose(name, 0.98)
+    for group in ([names[:1] * 3] if runs_beside else []) + [list(work)]:
+        runs = []
+        for name in group:
+            experiment = paper.state.experiments[name]
+            runs.append((name, f"{name}.{len(experiment.runs) + 1}"))
+            words = {"seed": 50 + len(experiment.runs), "nonce": "n", "commit": experiment.commit}
+            paper.add("run_started", experiment=name, run=runs[-1][1], **words)
+        for name, run in runs:
+            values = {"num_steps": float(work.get(name, 100))}
+            paper.add("run_ended", experiment=name, run=run, outcome="ok", metric=0.98, values=values)
+    return paper
+
+
+@pytest.mark.parametrize(
+    ("work", "slow"),
+    [
+        ({"e001": 50, "e002": 50, "e003": 50}, True),
+        ({"e001": 100, "e002": 100, "e003": 50}, False),  # larger, perhaps: nobody beside it was slow
+        ({"e001": 50, "e002": 50, "e003": 97}, False),
+    ],
+)
+def test_a_slow_machine_is_told_from_a_slow_candidate(work: dict[str, int], slow: bool) -> None:
+    paper = loaded(work)
+    words = parallel.slowed(paper.state, paper.state.get("e003").runs[0], 0.1)
+    assert bool(words) == slow
+    if slow:
+        assert "50 % less work than e000 under the same load, and e001.1, e002.1 beside it" in words
+
+
+def test_work_under_another_load_says_nothing() -> None:
+    paper = loaded({"e001": 50, "e002": 50, "e003": 50}, runs_beside=False)
+    assert not parallel.slowed(paper.state, paper.state.get("e003").runs[0], 0.1)
+
+
+def test_with_several_slots_the_incumbent_runs_once_in_every_wave() -> None:
+    paper = Paper()
+    paper.state.unchecked = 8
+    assert [judging.sentinel_due(paper.state, slots) for slots in (1, 2, 3, 8, 16)] == [False] * 2 + [
+        True
+    ] * 2 + [False]
+    paper.state.unchecked = 16
+    assert judging.sentinel_due(paper.state, 16) and not judging.sentinel_due(paper.state, 64)
+
+
+def test_a_run_on_other_hardware_than_the_incumbents_is_told() -> None:
+    paper = Paper()
+    lab = SimpleNamespace(state=paper.state)
+    run = paper.state.get("e000").runs[0]
+    assert not caution.elsewhere(lab, run, "NVIDIA H200")  # an older journal does not say
+    run.hardware = "NVIDIA H100"
+    assert "it ran on NVIDIA H200" in caution.elsewhere(lab, run, "NVIDIA H200")
+    assert not caution.elsewhere(lab, run, "NVIDIA H100") and not caution.elsewhere(lab, run, "")
 
 
 # --- pure ------------------------------------------------------------------------------------------------

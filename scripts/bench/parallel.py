@@ -6,7 +6,7 @@ does). The real engine decides. Gains are true ones in sigma, the noise of one r
 branch no better at the moment it was kept. Picking takes a win over a former incumbent for one over the
 present one: what it showed there is added to what is believed here, and nothing is measured.
 
-    python3 scripts/bench/parallel.py [--nights 20] [--only WAY,…]
+    python3 scripts/bench/parallel.py [--nights 12] [--only WAY,…]
 """
 
 from __future__ import annotations
@@ -322,7 +322,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nights", type=int, default=20, help="of each cell")
+    parser.add_argument("--nights", type=int, default=12, help="of each cell")
     parser.add_argument("--only", default="", help="ways, by comma")
     return parser.parse_args()
 
