@@ -46,6 +46,7 @@ edit: [train.py]
 protect: [prepare.py]
 budget: {seconds: 60}
 seed: {env: SEED}
+sweep: {knobs: {LR: 0.2..0.9}}
 """
 EDITS = {
     "keep": ("LR = 1.00", "LR = 0.50"),
@@ -250,6 +251,28 @@ def test_init_and_baseline_killed_at_any_step(prepared: dict[str, Path], tmp_pat
     run_points(prepared["fresh"], tmp_path, go, after, at_least=25)
 
 
+def test_a_sweep_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -> None:
+    """One trial and its verdict as an ordinary experiment pass every step of a sweep's own."""
+    call = ("sweep", "--trials", "1", "--sampler", "random", "--wait", "60")
+
+    def go(trial: Trial, env: dict[str, str]) -> None:
+        trial.world.run(*call, env=env)
+
+    def after(trial: Trial) -> None:
+        trial.world.ok("resume")
+        for _ in range(5):
+            if any(r["event"] == "sweep_ended" for r in trial.world.records()):
+                break
+            trial.world.run(*call)
+        trial.settle()
+        trial.check(["keep", "discard", "keep"])
+
+    def own(point: str) -> bool:  # what `try` passes as well is killed there
+        return "sweep" in point or point.startswith(("journal.proposed", "journal.verdict"))
+
+    run_points(prepared["ready"], tmp_path, go, after, at_least=9, worth_it=own)
+
+
 def test_a_confirm_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -> None:
     """One of the ten runs passes every step there is, and a second one every step of its journal."""
 
@@ -272,6 +295,54 @@ def test_a_confirm_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path)
         return int(count) <= 1 + name.startswith("journal.")
 
     run_points(prepared["ready"], tmp_path, go, after, at_least=25, worth_it=worth_it)
+
+
+def test_an_ablate_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -> None:
+    """Plan, runs, look, result, idea and page; later repeats of a step only where the journal is written."""
+
+    def go(trial: Trial, env: dict[str, str]) -> None:
+        try_once("keep")(trial, {})
+        trial.world.run("ablate", "--pairs", "2", env=env)
+
+    def after(trial: Trial) -> None:
+        trial.settle()
+        done = trial.world.ok("ablate", "--pairs", "2")
+        assert [(r["of"], r["verdict"], r["effect"]) for r in done["rows"]] == [
+            ("e001", "carries weight", 0.5)
+        ]
+        good = sorted((run["round"], run["arm"]) for run in done["runs"] if run["outcome"] == "ok")
+        assert good == [(k, arm) for k in (1, 2) for arm in ("all keeps", "without e001")], good
+        events = collections.Counter(record["event"] for record in trial.world.records())
+        assert (events["study_started"], events["studied"]) == (1, 1)
+        page = trial.world.read("memories/notebook/t1/configuration_suggestions.md")
+        assert page.count("| e001 | on | carries weight |") == 1
+        trial.check(["keep", "keep"])
+
+    def worth_it(point: str) -> bool:
+        name, count = point.split("#")
+        return int(count) <= 1 + name.startswith("journal.study")
+
+    run_points(prepared["ready"], tmp_path, go, after, at_least=25, worth_it=worth_it)
+
+
+def test_a_bootstrap_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -> None:
+    """Its own steps and those of the documents; the baseline's are those of `baseline`."""
+
+    def go(trial: Trial, env: dict[str, str]) -> None:
+        trial.world.run("bootstrap", "--skip", "literature", "--because", "no network", env=env)
+
+    def after(trial: Trial) -> None:
+        done = trial.world.ok("bootstrap", "--skip", "literature", "--because", "no network")
+        assert {s["name"]: s["state"] for s in done["steps"]} == {
+            "memories": "not applicable", "measurement": "not applicable", "baseline": "done",
+            "audit": "to do", "literature": "not applicable", "inbox": "not applicable",
+            "agenda": "to do", "working": "done",
+        }  # fmt: skip
+        for name in ("audit", "working"):
+            assert trial.world.ok("document", name, "--check")["old"] == []
+        trial.check(["keep"])
+
+    run_points(prepared["ready"], tmp_path, go, after, at_least=12)
 
 
 def test_finish_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -> None:
