@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from lab import judging
-from lab.campaign import Lab, measured_noise
-from lab.decide import as_json, restarted
+from lab.campaign import Lab
+from lab.decide import as_json, restarted, trusted
 from lab.model import ELSEWHERE, Experiment, Run
 from lab.steps import step
+
+EXACT = 1e-9  # of the metric: what stands for no noise at all, by which nothing can be divided
 
 
 def move(lab: Lab) -> bool:
@@ -19,7 +21,8 @@ def move(lab: Lab) -> bool:
     chosen = [run for run in runs if run.machine == machine]
     belief, sign = judging.believed(lab.state), 1.0 if lab.settings.goal == "min" else -1.0
     losses = [(run.seed, sign * judging.value_of(run)) for run in chosen]
-    again = as_json(restarted(belief, losses, measured_noise(lab.state).sigma or 0.0)) if belief else {}
+    noise = trusted(judging.facts_of(lab.state, lab.settings, incumbent)).sigma
+    again = as_json(restarted(belief, losses, noise or EXACT * max(1.0, abs(losses[0][1])))) if belief else {}
     lab.journal.append("machine", experiment=incumbent.id, machine=machine, belief=again)
     step("machine.moved")
     waiting = [

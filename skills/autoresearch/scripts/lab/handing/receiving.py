@@ -212,8 +212,9 @@ def _row(lab: Lab, run: Run, found: Returned, judged: Judged, staging: Path) -> 
     ):
         return f"log cut short: it has no {settings.metric} and no error ({one_line(reading.detail, 160)})"
     ending = _ending(facts, reading, log)
+    there = Path(one_line(facts.get("tree", ""), 500) or staging)  # for the places a traceback names
     spec = Spec(
-        run.id, run.nonce, [], {}, staging, staging, settings.kill_after,
+        run.id, run.nonce, [], {}, there, there, settings.kill_after,
         {"name": settings.metric, "take": settings.take, "pattern": settings.pattern}, {},
     )  # fmt: skip
     row = row_of_ending(lab.run_dir(run), spec, ending, reading, log, Denied(None, {}))

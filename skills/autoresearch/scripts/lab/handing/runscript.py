@@ -179,6 +179,7 @@ run_one() {  # run_one RUN SEED NAME=value... -- COMMAND...
     say log_bytes "$(size_of "$log")"
     say log_sha256 "$(sha256 < "$log")"
     say machine "$(machine_kind)"
+    say tree "$tree"
     say host "$(uname -n)"
     say system "$(uname -srm)"
     say driver "$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2> /dev/null | head -n 1)"
