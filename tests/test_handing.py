@@ -20,8 +20,8 @@ from lab.agenda import Idea, ordered
 from lab.errors import LabError
 from lab.handing import parcel
 from lab.handing.choices import kept_share
-from lab.handing.handover import _pack
 from lab.handing.machine import here
+from lab.handing.packing import pack
 from lab.handing.parcel import Returned, opened
 from lab.handing.provenance import Asked, Judged, judge
 from lab.handing.request import PYTHON, Planned, Request, page, words_sha256
@@ -234,7 +234,7 @@ def a_request(folder: Path, code: str = "0", **changes: object) -> Request:
     tree.mkdir(parents=True)
     (tree / "train.py").write_text(TRAIN)
     (tree / "prepare.py").write_text("FIXED = 1\n")
-    _pack(tree, folder / "code.tar.gz", "")
+    pack(tree, folder / "code.tar.gz", "")
     shutil.rmtree(tree)
     words = ("SEED=42", f"ODD={ODD}", "--", PYTHON, "train.py", code, ODD)
     request = Request(
@@ -333,7 +333,7 @@ def test_the_same_code_packs_to_the_same_bytes(tmp_path: Path) -> None:
         (folder / "b.py").write_text("b")
         (folder / "a.py").write_text("a")
         os.utime(folder / "a.py", (1, len(made) + 5))
-        _pack(folder, tmp_path / f"{name}.tar.gz", "r003")
+        pack(folder, tmp_path / f"{name}.tar.gz", "r003")
         made.append((tmp_path / f"{name}.tar.gz").read_bytes())
     assert made[0] == made[1]
 

@@ -19,7 +19,7 @@ from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
 from lab.decide import Decision, decide
 from lab.errors import LabError
-from lab.handing import anchor, dropped, handover
+from lab.handing import anchor, dropped, handover, packing
 from lab.launch import prepare, start, submit
 from lab.model import BASELINE, INCOMPARABLE, Experiment, Run, State
 from lab.propose import BASELINE_REPEATS
@@ -65,7 +65,7 @@ def _advance_once(lab: Lab) -> bool:
 
 def _from_people(lab: Lab) -> bool:
     """Take what a person brought back; False when nothing is new."""
-    handover.complete(lab)
+    packing.complete(lab)
     back = handover.back(lab)
     return _collect(lab, *back) if back else anchor.move(lab) or handover.give_up(lab)
 
@@ -302,9 +302,9 @@ def keep_moving(lab: Lab) -> bool:
     with mover.only_one(lab.home) as leave:
         if leave is None:
             return False
+        lab.aside = True
         while lab.journal.path.exists():
-            lab, submitted = Lab(lab.root), lab.submitted  # the settings may have been changed
-            lab.submitted, lab.aside = submitted, True
+            lab.look_again()
             with lab.changing("move", wait_seconds=PATIENCE_SECONDS) as state:
                 advance(lab)
                 if not mover.needed(lab):

@@ -15,7 +15,7 @@ from lab import errors, ideas, lineup, views
 from lab.agenda import ordered
 from lab.campaign import Lab
 from lab.errors import LabError
-from lab.handing import handover, remarks
+from lab.handing import packing, remarks
 from lab.model import BASELINE, SCHEMA, Experiment, Record
 from lab.redact import hide_secrets, one_line
 
@@ -148,7 +148,7 @@ def answer(obj: Context, lab: Lab, identity: str, seconds: float, *others: str) 
 
 def _to_hand_over(lab: Lab, experiment: Experiment) -> list[Path]:
     """The archives of the requests that this experiment waits for."""
-    return [handover.archive(lab, name) for name in dict.fromkeys(run.request for run in experiment.handed)]
+    return [packing.archive(lab, name) for name in dict.fromkeys(run.request for run in experiment.handed)]
 
 
 def crash_text(lab: Lab, experiment: Experiment) -> list[str]:
