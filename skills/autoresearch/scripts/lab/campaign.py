@@ -107,6 +107,11 @@ class Lab:
         """What loading mended and what happened on the way, each once."""
         return list(dict.fromkeys([*self.journal.notices, *self.told]))
 
+    def look_again(self) -> None:
+        """Take the settings as they stand now: a process that lives long would miss a change."""
+        for name in ("settings", "slots", "runner"):
+            self.__dict__.pop(name, None)
+
     def read(self) -> State:
         """Load the present without a lock."""
         return self.journal.load()
@@ -115,6 +120,8 @@ class Lab:
     def changing(self, verb: str, wait_seconds: float = 20) -> Iterator[State]:
         """Hold the state lock with the journal freshly loaded."""
         with _trouble_said(), hold(self.home / "state.lock", verb, wait_seconds):
+            if "workspace" in self.__dict__:
+                self.workspace.forget()
             yield self.journal.load()
             self.journal.save_snapshot()
 

@@ -38,23 +38,53 @@ class Journal:
         self._good = 0  # bytes up to the end of the last whole line
         self._size = 0  # bytes in the file, a torn tail included
         self._snapshot_at = 0
+        self._inode = 0  # of the file that the state comes from
 
     def load(self) -> State:
         """Read the journal and replay it; a damaged line in the middle is an error that names it."""
         gc.disable()  # nothing here becomes garbage, and ten thousand new objects would be searched for it
         try:
-            return self._load()
+            return self._load_more() or self._load()
         finally:
             gc.enable()
 
+    def _load_more(self) -> State | None:
+        """Replay what was written since this object last looked; None when that is not all there is to do."""
+        if not self._good or not self.path.exists():
+            return None
+        with self.path.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            if facts.st_ino != self._inode or facts.st_size < self._good:
+                return None
+            file.seek(self._good)
+            tail = file.read()
+        whole = tail.rfind(b"\n") + 1
+        chain, lines = Chain(), tail[:whole].split(b"\n")[:-1]
+        chain.link, chain.begins = self._end, 0
+        if not all(chain.take(line) for line in lines):
+            return None
+        try:
+            for line in lines:
+                self._replay_line(line, chain.line)
+        except LabError:
+            return None  # which line that is the whole file tells
+        self._size, self._good, self._end = self._good + len(tail), self._good + whole, chain.end
+        if self._good < self._size:
+            self._say_torn()
+        return self.state
+
+    def _say_torn(self) -> None:
+        self.notices.append(
+            f"the journal's last line was cut short ({self._size - self._good} bytes); it never counted"
+        )
+
     def _load(self) -> State:
         data = self.path.read_bytes() if self.path.exists() else b""
+        self._inode = self.path.stat().st_ino if data else 0
         self._size = len(data)
         self._good = data.rfind(b"\n") + 1
         if self._good < len(data):
-            self.notices.append(
-                f"the journal's last line was cut short ({len(data) - self._good} bytes); it never counted"
-            )
+            self._say_torn()
         start, self.state = self._from_snapshot(data)
         self._snapshot_at = start
         chain = Chain(data[:start], data.count(b"\n", 0, start))

@@ -126,9 +126,6 @@ class Experiment:
     sweep: str = ""  # s1: the sweep that proposed it
     trial: bool = False  # of a sweep: measured once to steer the search, never kept
     knobs: dict[str, Any] = field(default_factory=dict)  # of a sweep: the values it was given
-    sweep: str = ""  # s1: the sweep that proposed it
-    trial: bool = False  # of a sweep: measured once to steer the search, never kept
-    knobs: dict[str, Any] = field(default_factory=dict)  # of a sweep: the values it was given
     host_failures: int = 0  # in a row, since the last clean run or `resume`
     runs: list[Run] = field(default_factory=list)
     verdict: str | None = None
@@ -157,7 +154,7 @@ class Experiment:
     def good_runs(self) -> list[Run]:
         """Runs of the present commit whose number is evidence, in the order they ended."""
         good = [run for run in self.runs if run.counts and run.commit == self.commit]
-        return sorted(good, key=lambda run: run.ended)
+        return good if len(good) < 2 else sorted(good, key=lambda run: run.ended)
 
     @property
     def begun(self) -> bool:
@@ -270,7 +267,6 @@ class State:
     confirmations: dict[str, Confirmation] = field(default_factory=dict)
     studies: dict[str, Study] = field(default_factory=dict)
     sweeps: dict[str, dict[str, Any]] = field(default_factory=dict)  # s1 -> its knobs, trials, how it ended
-    sweeps: dict[str, dict[str, Any]] = field(default_factory=dict)  # s1 -> its knobs, trials, how it ended
     incumbent_id: str = ""
     belief: dict[str, object] = field(default_factory=dict)  # of the incumbent, after the last verdict
     left: dict[str, Record] = field(default_factory=dict)  # beliefs of former incumbents
@@ -352,11 +348,6 @@ class State:
     def studying(self) -> Study | None:
         """The study that has no result yet."""
         return next((s for s in self.studies.values() if not s.verdict), None)
-
-    @property
-    def sweeping(self) -> dict[str, Any] | None:
-        """The sweep that has no result yet."""
-        return next((s for s in self.sweeps.values() if not s["ended"]), None)
 
     @property
     def sweeping(self) -> dict[str, Any] | None:
@@ -685,16 +676,6 @@ def _sweep_ended(state: State, record: Record) -> None:
     state.sweeps[str(record["sweep"])].update(_values(record), ended=str(record["at"]))
 
 
-def _sweep_started(state: State, record: Record) -> None:
-    """A new sweep, or one that goes on with another number of trials."""
-    unended = {"ended": "", "kept": "", "reason": "", "cut": ""}
-    state.sweeps[str(record["sweep"])] = {**_values(record), **unended}
-
-
-def _sweep_ended(state: State, record: Record) -> None:
-    state.sweeps[str(record["sweep"])].update(_values(record), ended=str(record["at"]))
-
-
 def _verified(state: State, record: Record) -> None:
     state.verified = {"at": record["at"], **_values(record)}
 
@@ -796,8 +777,6 @@ CHANGES = {
     "study_started": _study_started,
     "study_look": _study_look,
     "studied": _studied,
-    "sweep_started": _sweep_started,
-    "sweep_ended": _sweep_ended,
     "sweep_started": _sweep_started,
     "sweep_ended": _sweep_ended,
     "verified": _verified,

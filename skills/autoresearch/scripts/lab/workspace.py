@@ -587,6 +587,10 @@ class Workspace:
         self._index_at = commit
         return env
 
+    def forget(self) -> None:
+        """Another process may have changed the private index since: believe nothing of it."""
+        self._index_at = ""
+
     def _pathspecs(self, patterns: Sequence[str]) -> list[str]:
         return [f":(top,glob){self.prefix}{'' if p == '.' else p}" for p in patterns]
 
