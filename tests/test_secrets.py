@@ -10,6 +10,7 @@ import pytest
 from world import Project, a_project
 
 from lab.keys import LIMIT_BYTES, unfit
+from lab.redact import hide_secrets
 
 # Built from parts, so that no scanner takes this file for a leak.
 CANARIES = {
@@ -23,6 +24,22 @@ CANARIES = {
     "a private key": "-----BEGIN RSA "
     + "PRIVATE KEY-----\nMIIc4naryc4nary\n-----END RSA "
     + "PRIVATE KEY-----",
+}
+MORE = {
+    "a Slack address": "https://hooks.sla" + "ck.com/services/T00000000/B00000000/c4narycanaryCanary",
+    "a Discord address": "https://disc" + "ord.com/api/webhooks/123456789012345678/c4nary-c4nary-c4nary",
+    "a Stripe key": "sk" + "_live_c4narycanaryc4narycanary",
+    "a bot token": "123456789" + ":AAc4narycanaryc4narycanaryc4narycana",
+    "a SendGrid key": "S" + "G.c4narycanaryc4nary.c4narycanaryc4narycanaryc4nary",
+    "a Replicate token": "r" + "8_c4narycanaryc4narycanaryc4narycanaryc",
+    "a Google token": "ya" + "29.c4narycanaryc4narycanary",
+    "a Databricks token": "da" + "pi" + "c4" * 16,
+    "a DigitalOcean token": "do" + "p_v1_" + "c4" * 32,
+    "a key of a model service": "gs" + "k_c4narycanaryc4narycanaryc4nary",
+    "an age key": "AGE-SEC" + "RET-KEY-1C4NARYC4NARYC4NARYC4NARYC4NARY",
+    "an Azure key": "Account" + "Key=c4narycanaryc4narycanaryc4narycanaryc4narycanary==",
+    "a W&B key": "wandb.lo" + "gin(key='" + "c4" * 20 + "')",
+    "a value named as a secret": 'os.environ["WANDB_API_' + "KEY\"] = '" + "c4" * 20 + "'",
 }
 TELLTALE = "c4nary"
 WORDS = " ".join(CANARIES.values()).replace("\n", " ")
@@ -41,6 +58,13 @@ def test_a_key_in_a_candidate_is_refused_with_its_line(kind: str) -> None:
     text = f"x = 1\ny = '''{CANARIES[kind]}'''\n"
     assert unfit("train.py", text.encode(), b"x = 1\n") == f"train.py:2 holds {kind}"
     assert unfit("train.py", text.encode(), text.encode()) == ""  # the user has committed it: no news
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_rarer_keys_are_hidden_and_refused_too(kind: str) -> None:
+    hidden = hide_secrets(f"said {MORE[kind]} and went on")
+    assert "c4" not in hidden.lower() and hidden.startswith("said ") and "[hidden]" in hidden, hidden
+    assert unfit("train.py", f"y = 1; {MORE[kind]}\n".encode(), None) == f"train.py:1 holds {kind}"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +87,8 @@ def test_a_huge_file_is_refused_unless_it_was_as_large_before() -> None:
         "secret_key: str", "max_token = 4096", "sk-learn", "task-1234567890",
         "tokenizer = 'gpt2-medium-tokenizer'",
         "hf_hub_download('model')", "url = 'https://example.org/data.bin'", "password='<your password>'",
+        "cache(key='abc123')", "sk_test", "risk_live_data = 1", "SG.encode(x)", "time 12:AA", "gsk_norm = 1",
+        "step 123456:AAA", "dapi = 3",
         "AKIA", "key = 'value_of_the_key'", "url = f'postgres://{user}:{password}@host/db'", "x = 'eyJhbGci'",
         "optimizer_secret_sauce = 'adamw-with-warmup'", ".env.example",
         "hash = 'd41d8cd98f00b204e9800998ecf8427e'",
@@ -139,8 +165,11 @@ def test_no_canary_comes_out_of_any_verb_or_into_any_record(tmp_path: Path) -> N
     call("try", f"crash {WORDS}")
     call("ideas", "add", f"an idea {WORDS}", code=None)
     call("remember", f"a lesson {WORDS}", code=None)
+    call("note", f"a remark {WORDS}", code=None)
+    call("checkpoint", "--question", f"which {WORDS}", code=None)
     looked = (
         "status|log|show e001|show e002|diff e001|diff best|recall lesson|ideas list|wait|wake|report|verify"
+        "|diagnose e002|watch --once|export csv|export tensorboard|ideas next"
     )
     for verb in f"{looked}|restore e002|stop|resume|finish".split("|"):
         call(*verb.split(), code=None)

@@ -28,13 +28,27 @@ SHAPES: dict[str, re.Pattern[str]] = {
         "an AWS key id": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
         "a Google key": r"\bAIza[0-9A-Za-z_\-]{35}",
         "a Slack token": r"\bxox[abprs]-[0-9A-Za-z-]{10,250}",
+        "a Slack address": r"\bhooks\.slack\.com/(?:services|workflows|triggers)/[\w/]{16,200}",
+        "a Discord address": r"\bdiscord(?:app)?\.com/api/webhooks/\d{6,30}/[\w-]{16,200}",
+        "a Stripe key": r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,250}",
+        "a bot token": r"\b\d{8,12}:AA[\w-]{30,40}",
+        "a SendGrid key": r"\bSG\.[\w-]{16,64}\.[\w-]{16,128}",
+        "a Replicate token": r"\br8_(?=[A-Za-z]{0,40}\d)[A-Za-z0-9]{30,64}",
+        "a Google token": r"\bya29\.[\w-]{20,250}",
+        "a Databricks token": r"\bdapi[0-9a-f]{32}\b",
+        "a DigitalOcean token": r"\bdo[opr]_v1_[0-9a-f]{64}\b",
+        "a key of a model service": r"\b(?:gsk_|xai-|pplx-|tvly-|lin_api_)"
+        r"(?=[A-Za-z]{0,40}\d)[A-Za-z0-9]{20,250}",
+        "an age key": r"\bAGE-SECRET-KEY-1[0-9A-Z]{20,100}",
+        "an Azure key": r"\bAccountKey=[A-Za-z0-9+/]{40,100}={0,2}",
+        "a W&B key": r"\bwandb\.login\([^)\n]{0,80}key\s{0,4}=\s{0,4}[\"'][0-9a-f]{40}[\"']",
         "a PyPI token": r"\bpypi-AgE[A-Za-z0-9_\-]{40,250}",
         "an npm token": r"\bnpm_(?=[A-Za-z]{0,40}\d)[A-Za-z0-9]{30,64}",
         "a signed token": r"\beyJ[\w\-]{16,2000}\.eyJ[\w\-]{8,2000}\.[\w\-]{8,2000}",
         "a password in an address": r"\b[a-z][a-z0-9+.\-]{1,20}://[^\s/@:'\"{}$<]{1,100}:[^\s/@'\"{}$<]{3,200}@[\w.-]+",
         "a value named as a secret": (
             r"(?i)\b\w{0,40}(?:api_?key|secret_?key|access_?key|auth_?token|access_?token|password|passwd|secret)"
-            r"[\"']?\s{0,4}[:=]\s{0,4}[\"'](?=[^\"'\s]{0,40}\d)(?=[^\"'\s]{0,40}[A-Za-z])[A-Za-z0-9+/=_\-.]{16,200}[\"']"
+            r"[\"']?\]?\s{0,4}[:=]\s{0,4}[\"'](?=[^\"'\s]{0,40}\d)(?=[^\"'\s]{0,40}[A-Za-z])[A-Za-z0-9+/=_\-.]{16,200}[\"']"
         ),
     }.items()
 }

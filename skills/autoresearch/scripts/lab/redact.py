@@ -66,10 +66,17 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(?:gh[pousr]_|github_pat_|glpat-|pypi-|xox[abprs]-|ya29\.)[A-Za-z0-9_.-]{8,250}", HIDDEN),
         (r"\b(?:AKIA|ASIA)[0-9A-Z]{12,20}\b", HIDDEN),
         (r"\bAIza[0-9A-Za-z_-]{30,60}", HIDDEN),
+        (r"\b[prs]k_(?:live|test)_[A-Za-z0-9]{8,250}", HIDDEN),
+        (r"\b(?:gsk_|xai-|pplx-|tvly-|lin_api_)(?=[A-Za-z]{0,60}\d)[A-Za-z0-9]{16,250}", HIDDEN),
+        (r"\b(?:dapi[0-9a-f]{32}|do[opr]_v1_[0-9a-f]{64}|AGE-SECRET-KEY-1[0-9A-Z]{20,100})", HIDDEN),
+        (r"\bSG\.[\w-]{16,64}\.[\w-]{16,128}|\b\d{6,12}:AA[\w-]{30,40}", HIDDEN),
+        (r"(\bhooks\.slack\.com/)[\w/]{8,200}", rf"\1{HIDDEN}"),
+        (r"(\bdiscord(?:app)?\.com/api/webhooks/)[\w/-]{8,200}", rf"\1{HIDDEN}"),
+        (r"(?i)(\bkey\s{0,4}[=:]\s{0,4}[\"'])[0-9a-f]{40}\b", rf"\1{HIDDEN}"),
         (r"\beyJ[\w-]{8,2000}\.[\w-]{8,2000}(?:\.[\w-]{0,2000})?", HIDDEN),
         (r"(?i)\b(bearer|basic)[ \t]+[A-Za-z0-9+/_.=-]{16,2000}", rf"\1 {HIDDEN}"),
-        (rf"\b([A-Z0-9_]{{0,100}}?{_NAME}[\"']?[ \t]?=[ \t]{{0,4}}){_A_NUMBER}{_VALUE}", rf"\1{HIDDEN}"),
-        (rf"(?i)\b(\w{{0,100}}?{_WORD}[\"']?[ \t]?[:=][ \t]{{0,4}}){_A_NUMBER}{_VALUE}", rf"\1{HIDDEN}"),
+        (rf"\b([A-Z0-9_]{{0,100}}?{_NAME}[\"']?\]?[ \t]?=[ \t]{{0,4}}){_A_NUMBER}{_VALUE}", rf"\1{HIDDEN}"),
+        (rf"(?i)\b(\w{{0,100}}?{_WORD}[\"']?\]?[ \t]?[:=][ \t]{{0,4}}){_A_NUMBER}{_VALUE}", rf"\1{HIDDEN}"),
     )
 )
 
