@@ -48,6 +48,7 @@ class Wishes:
     seconds: float | None = None
     max_experiments: int | None = None
     max_hours: float | None = None
+    mode: str | None = None
 
 
 def detect(root: Path, wishes: Wishes, ignored: set[str], committed: set[str]) -> Settings:

@@ -136,6 +136,8 @@ def _settings(lab: Lab, wishes: Wishes, base: str) -> tuple[Settings, list[str]]
         prefix = len(lab.workspace.prefix)
         committed = {path[prefix:] for path in lab.workspace.files(base, (".",))}
         settings = detect(lab.root, wishes, lab.workspace.ignored(names), committed)
+        if wishes.mode:
+            settings = dataclasses.replace(settings, mode=wishes.mode)
         write_atomic(path, render(settings))
         return load(path), [f"wrote {FILE_NAME}: look it over"]
     settings = load(path)

@@ -26,11 +26,13 @@ from verbs.shared import TRY_WAIT_SECONDS, WAIT_SECONDS, Context, agent, answer,
 @click.option("--budget", help="The program's own budget for one run: 300, 90s, 5m.")
 @click.option("--experiments", type=click.IntRange(1), help="End of the campaign: number of experiments.")
 @click.option("--hours", type=click.FloatRange(0, min_open=True), help="End of the campaign: hours from now.")
+@click.option("--mode", type=click.Choice(["autonomous", "collaborative"]),
+              help="Who runs: this machine, or a person who gets requests.")  # fmt: skip
 @click.option("--leave-out", is_flag=True, help="Uncommitted changes elsewhere are the user's and stay.")
 def init(
     obj: Context, tag: str, command: str | None, metric: str | None, goal: str | None, edit: tuple[str, ...],
     protect: tuple[str, ...], share: tuple[str, ...], budget: str | None, experiments: int | None,
-    hours: float | None, leave_out: bool,
+    hours: float | None, mode: str | None, leave_out: bool,
 ) -> None:  # fmt: skip
     """Begin a campaign: write autoresearch.yaml, make the branch autoresearch/TAG
 
@@ -49,7 +51,7 @@ def init(
     if budget and not seconds:
         raise LabError(f"--budget is {budget!r}", "write seconds, or 90s, 5m, 1h30m", errors.USAGE)
     wishes = Wishes(
-        command, metric, GOALS[goal] if goal else None, edit, protect, share, seconds, experiments, hours
+        command, metric, GOALS[goal] if goal else None, edit, protect, share, seconds, experiments, hours, mode
     )
     lab = Lab(Path(os.path.realpath(obj.folder)))
     with agent(lab, "init"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lab import ideas, memory
 from lab.account import account, account_lines, keeps
 from lab.agenda import Idea, ordered
-from lab.atomic import write_atomic
+from lab.atomic import sweep, write_atomic
 from lab.campaign import Lab, measured_noise
 from lab.digest import shown
 from lab.errors import LabError
@@ -110,6 +110,7 @@ def ask(lab: Lab, question: str) -> dict[str, object]:
         waiting = state.checkpoints[-1]
     path = lab.home / "checkpoints" / f"{waiting['checkpoint']}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
     write_atomic(path, "\n".join([*page(lab, waiting), ""]), name="checkpoint.page")
     return {**waiting, "page": str(path)}
 

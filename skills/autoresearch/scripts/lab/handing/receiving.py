@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.atomic import write_atomic
+from lab.atomic import sweep, write_atomic
 from lab.campaign import Lab
 from lab.errors import REFUSED, USAGE, LabError
 from lab.handing import packing, returned
@@ -58,6 +58,7 @@ def receive(lab: Lab, path: Path, wanted: str | None, said: Mapping[str, str]) -
     if not lab.state.requests:
         raise LabError("nothing was handed out in this campaign", "`handoff EXP` writes a run request")
     place = _folder(lab)
+    sweep(place)
     for left in place.glob(f"{STAGING}*"):  # of a call that was killed: the state lock is held
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=STAGING, dir=place) as name:
@@ -187,6 +188,7 @@ def _store(lab: Lab, run: Run, found: Returned, row: Row, staging: Path) -> None
     """Bring log and small files into the run's folder, and last the result."""
     place = lab.run_dir(run)
     place.mkdir(parents=True, exist_ok=True)
+    sweep(place)
     row = {**row, "digest": _here(row.get("digest"), staging, place)}
     for name in ("metrics.json", "curve.jsonl"):
         if name in found.small:
