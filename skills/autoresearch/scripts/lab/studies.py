@@ -38,6 +38,10 @@ def require_ready(lab: Lab) -> Experiment:
         raise LabError("the baseline is not measured yet", "`baseline`, then `try`")
     if state.stopped:
         raise LabError(f"the campaign is stopped: {state.stopped}", "`resume` goes on")
+    if lab.settings.mode == "collaborative":
+        raise LabError(
+            "in collaborative mode a person runs the training", "`handoff EXP` asks for single runs"
+        )
     spent = lab.hours_spent()
     if spent:
         raise LabError(f"the budget is spent: {spent}", "raise budget.hours in the yaml", REFUSED)
