@@ -71,6 +71,11 @@ def drive(
         return
     if not command:
         raise LabError("no agent command", "drive -- claude -p", USAGE)
+    if lab.settings.mode == "collaborative":
+        raise LabError(
+            "mode: collaborative: the next step is a person's, and an agent would be started for nothing",
+            "`status` says what is waited for; mode: autonomous runs here",
+        )
     if "/" in command[0]:  # the session's folder is the project's, and not where this is typed
         command = (str(Path(command[0]).absolute()), *command[1:])
     order = turns.Order(command, way or "", pause, fruitless, silent_after, target, tmux)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab import ideas, memory
 from lab.account import account, account_lines, keeps
@@ -108,11 +109,17 @@ def ask(lab: Lab, question: str) -> dict[str, object]:
         lab.journal.append("checkpoint", checkpoint=identity, question=question, options=rows)
         step("checkpoint.journalled")
         waiting = state.checkpoints[-1]
-    path = lab.home / "checkpoints" / f"{waiting['checkpoint']}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent)
+    path = _pages(lab) / f"{waiting['checkpoint']}.md"
     write_atomic(path, "\n".join([*page(lab, waiting), ""]), name="checkpoint.page")
     return {**waiting, "page": str(path)}
+
+
+def _pages(lab: Lab) -> Path:
+    """The folder of the pages, without what a killed call left there."""
+    place = lab.home / "checkpoints"
+    place.mkdir(parents=True, exist_ok=True)
+    sweep(place)
+    return place
 
 
 def page(lab: Lab, asked: Mapping[str, object]) -> list[str]:
@@ -164,6 +171,7 @@ def answer(lab: Lab, text: str, chosen: Sequence[str], dropped: Sequence[str]) -
     if any(asked.get(name) != value for name, value in record.items()):
         lab.journal.append("answered", checkpoint=asked["checkpoint"], by="user", **record)
         step("checkpoint.answered")
+    _pages(lab)
     return asked
 
 

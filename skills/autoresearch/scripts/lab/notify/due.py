@@ -100,7 +100,7 @@ def _silent(state: State, settings: Settings, around: Around) -> Notice | None:
 
 def silent_since(state: State, settings: Settings, around: Around) -> str:
     """When the agent was last seen, once that is two budgets ago and nothing but it is waited for; or ""."""
-    if state.finished or state.stopped or around.running:
+    if state.finished or state.stopped or around.running or state.waiting:  # a person's runs take their time
         return ""
     since = state.active_at
     if between(since, around.run_ended_at) > 0:  # compared as times: the zone may change in the night

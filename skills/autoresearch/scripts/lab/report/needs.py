@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lab.decide.price import MEMORY_GB
 from lab.model import BASELINE
-from lab.report.figures import plural, said, span
+from lab.report.figures import between, plural, said, span
 from lab.report.material import Material
 from lab.report.shown import BETTER, PAYS
 
@@ -68,6 +68,27 @@ def _silent(m: Material) -> Need | None:
 
 def _gave_up(m: Material) -> Need | None:
     return Need(f"drive gave up: {said(m.state.gave_up, 160)}", "status") if m.state.gave_up else None
+
+
+def _handed(m: Material) -> Need | None:
+    """Runs that a person is waited for."""
+    waiting = dict.fromkeys(run.request for _, run in m.state.handed())
+    if not waiting or m.finished:
+        return None
+    first = next(iter(waiting))
+    asked = between(str(m.state.requests[first]["at"]), m.beside.now)
+    runs = plural(len(m.state.waiting), "run")
+    reason = f"{runs} to make for {', '.join(list(waiting)[:4])}, the oldest handed out {span(asked)} ago"
+    return Need(reason, f"ingest result-{first}.tar.gz")
+
+
+def _asked(m: Material) -> Need | None:
+    """A checkpoint without an answer."""
+    open_ = next((asked for asked in m.state.checkpoints[-1:] if not asked["answer"]), None)
+    if open_ is None or m.finished:
+        return None
+    question = said(str(open_["question"]), 160)
+    return Need(f"{open_['checkpoint']} asks: {question}", 'checkpoint --answer "..."')
 
 
 def _crashing(m: Material) -> Need | None:
@@ -147,6 +168,6 @@ def _take(m: Material) -> Need | None:
 
 Ask = Callable[[Material], "Need | None"]
 ASKS: tuple[Ask, ...] = (
-    _no_baseline, _stopped, _gave_up, _disk, _crashing, _issue, _flags, _noise, _refuted, _unconfirmed,
-    _take, _spent, _silent, _memory, _near,
+    _no_baseline, _stopped, _gave_up, _asked, _handed, _disk, _crashing, _issue, _flags, _noise, _refuted,
+    _unconfirmed, _take, _spent, _silent, _memory, _near,
 )  # fmt: skip
