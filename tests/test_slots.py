@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from world import ENTRY
+from world import ENTRY, a_project
 
 from lab import gpus, occupancy, slots
 from lab.errors import LabError
@@ -235,3 +235,17 @@ def test_a_killed_holder_frees_its_device(tmp_path: Path) -> None:
         assert occupancy.take(Slot("GPU 0", ("a",)), tmp_path, "other") == "e001.1"
         process.kill()
     assert isinstance(occupancy.take(Slot("GPU 0", ("a",)), tmp_path, "other"), list)
+
+
+def test_the_doctor_names_the_slots_and_who_else_uses_them(
+    tools: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools("nvidia-smi", TWO, APPS)
+    world = a_project(tmp_path / "p")
+    world.ok("init", "--tag", "t1")
+    (finding,) = [f for f in world.ok("doctor")["checks"] if f["name"] == "device"]
+    assert finding["text"].startswith("2 slots: GPU 0, GPU 1; in use by python (pid 4242) with 29.8 GB")
+    assert "when_busy: wait" in finding["fix"]
+    world.edit("slots: auto", "slots: [5]", "autoresearch.yaml")
+    (finding,) = [f for f in world.run("--json", "doctor").json["checks"] if f["name"] == "device"]
+    assert finding["ok"] is False and "'5', which is no GPU here" in finding["text"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from lab.campaign import Lab
 from lab.errors import LabError
+from lab.gpus import guests
 from lab.launch import policy_of
 from lab.model import now
 from lab.notify.channels import channels, install_command, sender_python
@@ -19,6 +20,7 @@ from lab.runners.environment import project_environment, resolve_argv
 from lab.sandbox.box import tried
 from lab.sandbox.landlock import version
 from lab.settings import FILE_NAME
+from lab.slots import forget
 
 DISK_FLOOR_GB = 2.0
 RISKY_CONFIG = ("core.fsmonitor", "core.sshcommand", "core.alternaterefscommand")
@@ -185,9 +187,20 @@ def _evaluation(lab: Lab) -> Finding:
 
 
 def _devices(lab: Lab) -> Finding:
-    if shutil.which("nvidia-smi"):
-        return Finding("device", None, "nvidia-smi is there; runs use what your command chooses")
-    return Finding("device", None, f"no nvidia-smi; {os.cpu_count()} CPU cores")
+    """Where runs of this machine go, and which programs of others hold these devices."""
+    forget(lab.home)
+    wanted = lab.slots if (lab.root / FILE_NAME).exists() else []
+    if not wanted:
+        return Finding("device", None, f"one run at a time, on {os.cpu_count()} CPU cores")
+    text = f"{len(wanted)} slots: {', '.join(slot.name for slot in wanted[:8])}"
+    known = {lock.split(".")[0] for slot in wanted for lock in slot.locks}
+    found = [guest.words for guest in guests() if guest.gpu in known]
+    if not found:
+        return Finding("device", None, text)
+    waits = lab.settings.when_busy == "wait"
+    told = "; runs wait until they leave" if waits else ""
+    fix = "" if waits else "end them, name other GPUs, or let runs wait: runner: {when_busy: wait}"
+    return Finding("device", None, f"{text}; in use by {', '.join(found[:4])}{told}", fix)
 
 
 def _runner(lab: Lab) -> Finding:
