@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lab import occupancy
+from lab import occupancy, paces
 from lab.atomic import write_atomic
 from lab.campaign import Lab
 from lab.errors import REFUSED, LabError
@@ -126,6 +126,8 @@ def prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
         place = str(occupancy.folder(os.environ))
         spec |= {"slots": as_json(lab.slots), "locks": place, "campaign": str(lab.root)}
         spec["when_busy"] = settings.when_busy
+    terms = paces.terms(lab, experiment, run)
+    spec |= {"early": terms} if terms else {}
     environment = _environment(lab)
     if settings.evaluate:
         spec["evaluation"] = _evaluation(lab, run, tree, environment)

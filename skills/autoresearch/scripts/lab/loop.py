@@ -18,6 +18,7 @@ from lab.account import drift_words
 from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
 from lab.decide import Decision, decide
+from lab.early import HOPELESS
 from lab.errors import LabError
 from lab.handing import anchor, dropped, handover, packing
 from lab.launch import prepare, start, submit
@@ -130,7 +131,8 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
         return experiment.id == BASELINE and not experiment.fatal_run and _measure_baseline(lab, experiment)
     failed = experiment.fatal_run
     if failed:
-        give_verdict(lab, experiment, "crash", _crash_reason(failed))
+        given = "discard" if failed.outcome == HOPELESS else "crash"
+        give_verdict(lab, experiment, given, _crash_reason(failed))
         return True
     asked = caution.look(lab, experiment)
     if asked is not None:

@@ -21,6 +21,7 @@ from lab.errors import CONFIG, LabError
 from lab.knobs import HINT, Knob, choices_of, knob_of, range_of
 
 FILE_NAME = "autoresearch.yaml"
+EARLY_STOPS = ("off", "divergence", "hopeless")  # as in early.MODES
 SANDBOXES = ("landlock", "bubblewrap", "seatbelt", "uid")  # as in sandbox.box.MEANS
 TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,63}")
@@ -87,6 +88,7 @@ class Settings:
     slots: int | tuple[str, ...] | None = None  # places for runs: a number, GPUs, or None for all there are
     when_busy: str = "run"  # wait: for other programs to leave a GPU
     cluster: Cluster = Cluster()  # where the runs of an engine go, and what they ask for
+    early_stop: str = "divergence"  # off, or hopeless: ends runs far behind the incumbent's as well
     knobs: tuple[Knob, ...] = ()  # constants of the edited files that `sweep` may turn
     mode: str = "autonomous"
     inbox: str | None = None  # a folder in which a person drops results; taken in at the next call
@@ -515,6 +517,7 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "runner.address": ("cluster.address", _matching(ADDRESS, "write http:// or https://, host and port")),
     "runner.slots": ("slots", _slots),
     "runner.when_busy": ("when_busy", _one_of("run", "wait")),
+    "early_stop": ("early_stop", _one_of(*EARLY_STOPS)),
     "sweep.knobs": ("knobs", _knobs),
     "mode": ("mode", _one_of("autonomous", "collaborative")),
     "inbox": ("inbox", _folder),

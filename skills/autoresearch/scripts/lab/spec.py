@@ -30,6 +30,7 @@ class Spec:
     free_disk_floor_mb: float = 500.0
     sandbox: dict[str, object] | None = None  # a sandbox.policy.Policy; None: a run of a test, without one
     evaluation: dict[str, Any] | None = None  # a sealed.Sealed; None: the training's own number counts
+    early: dict[str, Any] | None = None  # early.Terms; None: it has its whole budget
     variables: list[str] = field(default_factory=list)  # that the training sees beside the usual ones
 
     @property

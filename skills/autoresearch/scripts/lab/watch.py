@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from lab import clock, processes
+from lab import early as ending_early
 from lab.atomic import write_atomic
 from lab.metrics import Scanner
 from lab.result import Ending
@@ -33,6 +34,8 @@ from lab.steps import step
 TURN_SECONDS = 0.05
 SAMPLE_SECONDS = 0.5  # of the tree's memory
 HEARTBEAT_SECONDS = 2.0
+LOOK_SECONDS = 0.2  # at least, between two looks at the loss
+LOOK_BYTES = 20_000  # of the output, for that
 SIZE_SECONDS = 5.0  # between two looks at what the run has written
 LEFTOVER_GRACE_SECONDS = 3.0  # for what a training process leaves running when it ends by itself
 GIVE_UP_SECONDS = 30.0  # after the first KILL: what lives on hangs in the kernel
@@ -94,7 +97,9 @@ class Watch:
         self.sandbox: dict[str, object] = {}  # what the training lives in
         self.output = -1  # the reading end of the training's stdout and stderr
         self._more = False  # whether the last turn left output behind
-        self._next_sample = self._next_heartbeat = self._next_size = 0.0
+        self._next_sample = self._next_heartbeat = self._next_size = self._next_look = 0.0
+        terms = ending_early.terms_of(spec.early)
+        self.judge = ending_early.Judge(terms) if terms else None
         self.policy = from_json(spec.sandbox)
 
     def run(self, environment: dict[str, str]) -> Ending:
@@ -299,9 +304,19 @@ class Watch:
             folders = [self.spec.tree, self.run_dir, temporary(self.spec.cookie)]
             self._stop_over(limits.too_large(self.policy, folders))
             self._next_size = now + max(SIZE_SECONDS, 50 * (time.monotonic() - now))
+        if self.judge and now >= self._next_look:
+            self._look(self.judge, now)
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + HEARTBEAT_SECONDS
             self._heartbeat(now)
+
+    def _look(self, judge: ending_early.Judge, now: float) -> None:
+        """End a run that is worth no more of its budget."""
+        elapsed = now - self.first.monotonic
+        outcome, reason = judge.look(self.log.tail(LOOK_BYTES), elapsed)
+        if outcome:
+            self.stop(outcome, reason)
+        self._next_look = now + max(LOOK_SECONDS, judge.terms.seconds / ending_early.LOOKS)
 
     def _stop_over(self, limit: str) -> None:
         if limit:
