@@ -15,8 +15,8 @@ import argparse
 import heapq
 import os
 import random
+import resource
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import Pool
@@ -286,7 +286,6 @@ def play(job: tuple[str, str, int]) -> tuple[str, str, Result]:
 
 def main() -> None:
     options = _options()
-    began = time.process_time()
     names = [name for name in WAYS if not options.only or name in options.only.split(",")]
     jobs = [(kind, way, n) for kind in KINDS for way in names for n in range(options.nights)]
     os.nice(5)
@@ -298,7 +297,8 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|")
         for name in names:
             print(_row(name, [r for k, w, r in results if (k, w) == (kind, name)]))
-    print(f"\n{time.process_time() - began:.0f} s of this process, {os.cpu_count()} beside it")
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"\n{spent.ru_utime + spent.ru_stime:.0f} s of processor time")
 
 
 def _row(name: str, nights: list[Result]) -> str:

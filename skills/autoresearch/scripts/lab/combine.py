@@ -57,7 +57,8 @@ def _first(lab: Lab, experiment: Experiment, decision: Decision) -> tuple[Experi
 
 def _ready(state: State, experiment: Experiment) -> bool:
     """Whether all that was started for an experiment has ended well."""
-    return bool(experiment.good_runs) and not experiment.open_run and not experiment.fatal_run
+    over = bool(experiment.good_runs) and not experiment.open_run and not experiment.fatal_run
+    return over and not experiment.trial
 
 
 def _carry_on(lab: Lab, experiment: Experiment, decision: Decision) -> None:
