@@ -327,6 +327,13 @@ def test_what_is_decided_runs_no_further() -> None:
 # -- taking a change back ------------------------------------------------------------------------------
 
 
+def test_equal_variants_share_their_runs() -> None:
+    study = a_study((1, "all", "ok"), (1, "b", "ok"))
+    study.arm("c")["runs_as"] = "b"
+    assert active(study) == ["all", "b"] and next_run(study) == (2, "b")
+    assert active(a_study((1, "b", "error"))) == ["all", "c"]
+
+
 def lines(text: str) -> list[str]:
     return [f"{c}\n" for c in text]
 
@@ -388,6 +395,11 @@ p.add_argument("-f", "--flash", action="store_true")
 p.add_argument("--no-bias", action="store_false")
 p.add_argument("--tie", action=argparse.BooleanOptionalAction, default=True)
 p.add_argument("--depth", type=int)
+p.add_argument("--use-moe", type=int, default=0)
+p.add_argument("--layers", type=int, default=1)
+a = p.parse_args()
+if not a.use_moe and a.depth:
+    pass
 """
 
 
@@ -400,6 +412,7 @@ def test_switches_are_found_by_reading() -> None:
         "--flash": (OPTION, False, "--flash"),
         "--no-bias": (OPTION, True, "--no-bias"),
         "--tie": (OPTION, True, "--no-tie"),
+        "--use-moe": (OPTION, False, "--use-moe 1"),
     }
     assert switches("def (") == [] and switches("a\0b") == []
 

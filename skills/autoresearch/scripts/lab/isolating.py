@@ -82,20 +82,13 @@ def _named(name: str, known: list[str]) -> Found:
 
 
 def _arms(lab: Lab, incumbent: Experiment, wanted: list[Found]) -> list[Arm]:
-    """Default, each turned alone, all turned, and all but each; a variant that is another one is left out."""
+    """Default, each turned alone, all turned, and all but each; equal ones share their runs."""
     plans: list[tuple[str, str, str, bool, list[Found]]] = [(PLAIN, "", "", False, [])]
     plans += [(f"only {one.name}", one.name, PLAIN, False, [one]) for one in wanted]
     if len(wanted) > 1:
         plans.append((EVERY, "", "", False, wanted))
-    if len(wanted) > 2:  # with two, all but one is the other one alone
         plans += [
             (f"all but {one.name}", one.name, EVERY, True, [o for o in wanted if o != one]) for one in wanted
-        ]
-    elif len(wanted) == 2:
-        first, second = wanted
-        plans += [
-            (f"all but {first.name}", first.name, EVERY, True, [second]),
-            (f"all but {second.name}", second.name, EVERY, True, [first]),
         ]
     return [_arm(lab, incumbent, *plan) for plan in plans]
 

@@ -65,7 +65,8 @@ def known(lab: Lab, kind: str, arms: Iterable[Arm], pairs: int | None) -> Study 
 
 def begin(lab: Lab, kind: str, arms: list[Arm], pairs: int | None, runs: int | None) -> Study:
     """Journal the plan of a new study before anything of it runs."""
-    active = [arm for arm in arms if not arm["trouble"]]
+    _share(arms)
+    active = [arm for arm in arms if not arm["trouble"] and not arm.get("runs_as")]
     rounds, least = pairs or ROUNDS, LEAST_ROUNDS * len(active)
     if runs is not None and runs < least:
         raise LabError(
@@ -85,6 +86,15 @@ def begin(lab: Lab, kind: str, arms: list[Arm], pairs: int | None, runs: int | N
     )
     step("study.plan.after")
     return list(lab.state.studies.values())[-1]
+
+
+def _share(arms: list[Arm]) -> None:
+    """Let arms with the same code and arguments have the same runs."""
+    first: dict[tuple[object, object], object] = {}
+    for arm in arms:
+        if not arm["trouble"]:
+            name = first.setdefault((arm["commit"], arm["args"]), arm["name"])
+            arm["runs_as"] = name if name != arm["name"] else ""
 
 
 def next_id(lab: Lab) -> str:
@@ -132,8 +142,13 @@ def active(study: Study) -> list[str]:
         for arm in study.arms
         if arm["against"] and not trouble(study, arm) and arm["name"] not in study.settled
     ]
-    needed = {arm[key] for arm in open_arms for key in ("name", "against")}
+    needed = {runs_as(study, str(arm[key])) for arm in open_arms for key in ("name", "against")}
     return [arm["name"] for arm in study.arms if arm["name"] in needed]
+
+
+def runs_as(study: Study, name: str) -> str:
+    """The arm whose runs are this one's: another one with the very same code and arguments, or itself."""
+    return str(study.arm(name).get("runs_as") or name)
 
 
 def trouble(study: Study, arm: Arm) -> str:
@@ -150,12 +165,13 @@ def trouble(study: Study, arm: Arm) -> str:
 
 def good(study: Study, pair: int, name: str) -> Run | None:
     """The run of an arm in a round whose number counts."""
-    return next((r for r in study.runs if r.pair == pair and r.side == name and r.counts), None)
+    side = runs_as(study, name)
+    return next((r for r in study.runs if r.pair == pair and r.side == side and r.counts), None)
 
 
 def broken(study: Study, name: str) -> Run | None:
     """The run that ends an arm; the machine's faults are repeated and never count."""
-    runs = [run for run in study.runs if run.side == name]
+    runs = [run for run in study.runs if run.side == runs_as(study, name)]
     killed = [run for run in runs if run.outcome == "killed"][KILLS_ALLOWED:]
     return next((run for run in runs if run.failed or run in killed), None)
 

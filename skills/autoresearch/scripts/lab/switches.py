@@ -62,6 +62,9 @@ def _target(node: ast.stmt) -> str | None:
 
 def _options(tree: ast.Module) -> Iterator[Switch]:
     """`add_argument("--x", action="store_true")` and its relatives."""
+    asked = {
+        name for node in ast.walk(tree) if isinstance(node, ast.If | ast.IfExp) for name in _asked(node.test)
+    }
     for node in ast.walk(tree):
         called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if not called or node.func.attr != "add_argument":  # type: ignore[attr-defined]
@@ -71,13 +74,35 @@ def _options(tree: ast.Module) -> Iterator[Switch]:
         name = next((n for n in names if n.startswith("--")), "")
         given = {word.arg: word.value for word in node.keywords}
         made = _option(name, _word(given.get("action")), given.get("default"))
+        if name[2:].replace("-", "_") in asked and _word(given.get("type")) == "int":
+            made = made or _number_option(name, given.get("default"))
         if name and made:
             yield made
+
+
+def _asked(test: ast.expr) -> Iterator[str]:
+    """What `if args.x`, `if not args.x` and `if args.x and …` ask for."""
+    if isinstance(test, ast.Attribute):
+        yield test.attr
+    for part in [test.operand] if isinstance(test, ast.UnaryOp) else []:
+        yield from _asked(part)
+    for part in test.values if isinstance(test, ast.BoolOp) else []:
+        yield from _asked(part)
+
+
+def _number_option(name: str, default: ast.expr | None) -> Switch | None:
+    """`--x 0` and `--x 1`, where the program asks `if args.x`."""
+    value = default.value if isinstance(default, ast.Constant) else None
+    if not isinstance(value, int) or isinstance(value, bool) or value not in (0, 1):
+        return None
+    return Switch(name, OPTION, value == 1, turned=f"{name} {1 - value}")
 
 
 def _word(node: ast.expr | None) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
+    if isinstance(node, ast.Name):
+        return node.id
     return node.attr if isinstance(node, ast.Attribute) else ""
 
 

@@ -15,10 +15,9 @@ def title(study: Study) -> str:
 
 
 def rounds_done(study: Study) -> int:
-    """Rounds in which every arm that was due gave a number or will give none."""
-    pairs = {run.pair for run in study.runs if run.counts and run.pair is not None}
-    going = study.open_run.pair if study.open_run else None
-    return len(pairs - {going})
+    """Rounds that are over: all but the last one, while it goes on."""
+    begun = {run.pair for run in study.runs if run.pair is not None}
+    return len(begun) if study.verdict else max(0, len(begun) - 1)
 
 
 def line(study: Study) -> str:
