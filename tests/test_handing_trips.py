@@ -101,10 +101,8 @@ def shortened(folder: Path) -> None:
         path.write_bytes(path.read_bytes()[:-40])
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose baseline a person has measured, to be copied."""
-    folder = tmp_path_factory.mktemp("measured")
+def a_measured_project(folder: Path) -> Path:
+    """A project whose baseline a person has measured."""
     project = a_project(folder / "my project", {"train.py": TRAIN, "prepare.py": PREPARE})
     project.write("autoresearch.yaml", SETTINGS)
     pair = Pair(project, folder)
@@ -115,16 +113,25 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project.root
 
 
-@pytest.fixture
-def pair(measured: Path, tmp_path: Path) -> Pair:
-    root = tmp_path / "my project"
-    shutil.copytree(measured, root, symlinks=True)
-    there = tmp_path / "another machine"
+def copied(project: Path, folder: Path) -> Pair:
+    """A copy of a measured project, and an empty folder on another machine beside it."""
+    root, there = folder / "my project", folder / "another machine"
+    shutil.copytree(project, root, symlinks=True)
     there.mkdir()
     env = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     for key in ("AUTHOR", "COMMITTER"):
         env |= {f"GIT_{key}_NAME": "a user", f"GIT_{key}_EMAIL": "user@localhost"}
     return Pair(Project(root, env), there)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return a_measured_project(tmp_path_factory.mktemp("measured"))
+
+
+@pytest.fixture
+def pair(measured: Path, tmp_path: Path) -> Pair:
+    return copied(measured, tmp_path)
 
 
 def test_two_requests_come_back_in_any_order_from_a_machine_without_git(pair: Pair) -> None:
@@ -324,3 +331,21 @@ def test_what_cannot_be_handed_out_says_why_and_no_key_goes_out(pair: Pair) -> N
     here.edit("LR = 1.00", "LR = 0.50")
     here.ok("handoff", "--try", "a key", "--args", "--api_key=sk-abcdefgh12345678abcdefgh")
     assert "sk-abcdefgh" not in (pair.handed("r002") / "run.sh").read_text()
+
+
+def test_a_confirmation_is_two_requests_and_one_answer(pair: Pair) -> None:
+    here = pair.here
+    here.edit("LR = 1.00", "LR = 0.50")
+    here.ok("try", "halve the rate")
+    assert "2 runs to make for r002" in here.run("wake").out
+    pair.ingest(pair.run("r002"))
+    asked = here.run("confirm")
+    assert asked.code == 0 and asked.out.count("hand over:") == 2
+    pair.ingest(pair.run("r003"))
+    assert here.ok("status")["requests"]["open"][0]["id"] == "r004"
+    back = here.run("ingest", str(pair.run("r004")))
+    assert back.code == 0 and "CONFIRMED" in back.out.upper(), back.out
+    done = here.ok("confirm")
+    assert (done["verdict"], done["gain"], len(done["runs"])) == ("confirmed", 0.5, 10)
+    assert len({run["seed"] for run in done["runs"]}) == 5
+    assert here.run("verify").code == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lab import errors, loop, propose, settle, views
+from lab import errors, loop, proof, propose, settle, views
 from lab.campaign import Lab
 from lab.errors import LabError
 from lab.handing import handover, packing, receiving, remarks
@@ -109,7 +109,7 @@ def _request(lab: Lab, found: Experiment, seeds: int) -> str:
         wanted = [lab.seed(index) for index in range(seeds)]
     else:
         wanted = handover.more_seeds(lab, found, found.repeats if found.id == BASELINE else seeds)
-    return handover.request(lab, found, found, wanted, {}, anchor)
+    return handover.request(lab, found, found, [{"seed": seed} for seed in wanted], anchor)
 
 
 def request_json(lab: Lab, identity: str) -> Record:
@@ -200,6 +200,8 @@ def receipt_lines(lab: Lab, receipt: Receipt) -> list[str]:
         lines.append(f"{row['run']} {row['outcome']}{': ' if row['text'] else ''}{row['text']}{hint}")
     for identity in dict.fromkeys(row["run"].split(".")[0] for row in receipt.rows):
         found = state.experiments.get(identity)
+        if identity in state.confirmations:
+            lines = [*proof.lines(state, state.confirmations[identity]), *lines]
         if found:
             lines = [*views.verdict_lines(state, found, lab.settings.metric), *lines, *crash_text(lab, found)]
             lines += [

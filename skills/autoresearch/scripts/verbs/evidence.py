@@ -10,7 +10,7 @@ from lab.campaign import Lab
 from lab.comparison import FIRST_LOOK
 from lab.errors import LabError
 from lab.model import Confirmation
-from verbs.shared import TRY_WAIT_SECONDS, Context, agent, next_step, verb
+from verbs.shared import TRY_WAIT_SECONDS, Context, agent, next_step, to_hand_over, verb
 
 
 @verb()
@@ -53,11 +53,13 @@ def answer_confirmation(obj: Context, lab: Lab, identity: str, seconds: float) -
         )
     lines = [*proof.lines(state, found), *_cost(lab, found)]
     lines += [f"note: {notice}" for notice in lab.notices]
+    handed = [run for run in found.runs if run.outcome is None and run.request]
+    lines += to_hand_over(lab, handed)
     lines.append(f"next: {next_step(lab)}")
     fields = proof.as_json(state, found)
     assert fields
     obj.say(lines, {**fields, "notices": lab.notices, "next": next_step(lab)})
-    if not found.verdict and seconds > 0:
+    if not found.verdict and seconds > 0 and not handed:
         raise SystemExit(errors.WAIT_ENDED)
 
 

@@ -50,9 +50,8 @@ def init(
     seconds = seconds_of(budget) if budget else None
     if budget and not seconds:
         raise LabError(f"--budget is {budget!r}", "write seconds, or 90s, 5m, 1h30m", errors.USAGE)
-    wishes = Wishes(
-        command, metric, GOALS[goal] if goal else None, edit, protect, share, seconds, experiments, hours, mode
-    )
+    wanted = GOALS[goal] if goal else None
+    wishes = Wishes(command, metric, wanted, edit, protect, share, seconds, experiments, hours, mode)
     lab = Lab(Path(os.path.realpath(obj.folder)))
     with agent(lab, "init"):
         told = setup.begin(lab, tag, wishes, leave_out)

@@ -16,7 +16,7 @@ from lab.agenda import ordered
 from lab.campaign import Lab
 from lab.errors import LabError
 from lab.handing import packing, remarks
-from lab.model import BASELINE, SCHEMA, Experiment, Record
+from lab.model import BASELINE, SCHEMA, Experiment, Record, Run
 from lab.redact import hide_secrets, one_line
 
 MAX_LINES, MAX_BYTES = 60, 8000
@@ -138,7 +138,7 @@ def answer(obj: Context, lab: Lab, identity: str, seconds: float, *others: str) 
         others_decided = lineup.meanwhile(lab, experiment.id if experiment.verdict else "")
         lines += lineup.meanwhile_lines(lab, others_decided)
         fields["meanwhile"] = [{"experiment": e.id, "verdict": e.verdict} for e in others_decided]
-    lines += [f"hand over: {path}" for path in _to_hand_over(lab, experiment)]
+    lines += to_hand_over(lab, experiment.handed)
     lines.append(f"next: {next_step(lab)}")
     obj.say(lines, {**fields, "notices": notices, "next": next_step(lab)})
     remarks.acknowledge(lab)
@@ -146,9 +146,10 @@ def answer(obj: Context, lab: Lab, identity: str, seconds: float, *others: str) 
         raise SystemExit(errors.WAIT_ENDED)
 
 
-def _to_hand_over(lab: Lab, experiment: Experiment) -> list[Path]:
-    """The archives of the requests that this experiment waits for."""
-    return [packing.archive(lab, name) for name in dict.fromkeys(run.request for run in experiment.handed)]
+def to_hand_over(lab: Lab, runs: Sequence[Run]) -> list[str]:
+    """The archives of the requests that these runs are waited for from."""
+    names = dict.fromkeys(run.request for run in runs)
+    return [f"hand over: {packing.archive(lab, name)}" for name in names]
 
 
 def crash_text(lab: Lab, experiment: Experiment) -> list[str]:

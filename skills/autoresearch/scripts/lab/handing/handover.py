@@ -5,10 +5,12 @@ What is asked for counts as started, so that the loop waits for it as it does fo
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lab.campaign import Lab
+from lab.comparison import next_look
 from lab.errors import CONFIG, REFUSED, LabError
 from lab.handing import packing
 from lab.model import BASELINE, ELSEWHERE, Confirmation, Experiment, Place, Run
@@ -30,12 +32,39 @@ def ask(
     """Ask for the run that the loop would start; False when that was asked before or a result is held."""
     if _waits(lab.state.moved, place, experiment, seed):
         return False
-    planned = {name: value for name, value in words.items() if name in ("role", "side", "pair")}
-    if isinstance(place, Confirmation) or "study" in words:
-        planned.setdefault("side", experiment.id)
-    seeds = [seed] if planned or place is not experiment else _seeds(lab, experiment, seed)
-    request(lab, place, experiment, seeds, planned)
+    if isinstance(place, Confirmation):
+        return _ask_pairs(lab, place)
+    seeds = [seed] if words else _seeds(lab, experiment, seed)
+    request(lab, place, experiment, [{"seed": seed, **words} for seed in seeds])
     return True
+
+
+def _ask_pairs(lab: Lab, confirmation: Confirmation) -> bool:
+    """Ask for every run up to the next look at once, a request for each side."""
+    asked = False
+    for name in (confirmation.base, confirmation.experiment):
+        rows = confirm_rows(lab, confirmation, name)
+        if rows:
+            request(lab, confirmation, lab.state.get(name), rows)
+            asked = True
+    return asked
+
+
+def confirm_rows(lab: Lab, confirmation: Confirmation, name: str) -> list[dict[str, object]]:
+    """The runs of one side that the next look needs and nobody has."""
+    from lab.confirm import fresh_seed  # it starts runs, so it stands on this module
+
+    used = lab.state.seeds_used()
+    fresh = filter(lambda seed: seed not in used, (fresh_seed(lab.state.tag, k) for k in itertools.count()))
+    looked_at = confirmation.looks[-1] if confirmation.looks else 0
+    rows: list[dict[str, object]] = []
+    for pair in range(1, min(next_look(looked_at), confirmation.pairs) + 1):
+        runs = [run for run in confirmation.runs if run.pair == pair]
+        if any(run.side == name and (run.outcome is None or run.counts or run.failed) for run in runs):
+            continue
+        seed = runs[0].seed if runs else next(fresh) if lab.settings.seeded else None
+        rows.append({"seed": seed, "role": "confirm", "side": name, "pair": pair})
+    return rows
 
 
 def _waits(moved: int, place: Place, experiment: Experiment, seed: int | None) -> bool:
@@ -73,11 +102,13 @@ def request(
     lab: Lab,
     place: Place,
     experiment: Experiment,
-    seeds: list[int | None],
-    words: Mapping[str, object],
+    rows: Sequence[Mapping[str, object]],
     anchor: bool = False,
 ) -> str:
-    """Journal a request, make its folder, return its id; `anchor`: compare on its machine then."""
+    """Journal a request for runs with these seeds, make its folder, return its id.
+
+    `anchor`: when they come back from another kind of machine, results are compared there from then on.
+    """
     if lab.settings.evaluate:
         raise LabError(
             "`evaluate:` scores a run in a process of the tool, which another machine does not have",
@@ -92,7 +123,7 @@ def request(
             REFUSED,
         )
     first = len(place.runs) + 1
-    runs = [{"id": f"{place.id}.{first + n}", "seed": seed, **words} for n, seed in enumerate(seeds)]
+    runs = [{"id": f"{place.id}.{first + n}", **row} for n, row in enumerate(rows)]
     identity = f"r{len(lab.state.requests) + 1:03d}"
     lab.journal.append(
         "requested",
