@@ -213,6 +213,11 @@ def test_a_bare_log_needs_what_the_person_knows_and_stays_in_doubt() -> None:
     assert (found.fault, found.proof, len(found.doubts)) == ("", "unverified", 1)
 
 
+def test_what_a_result_says_of_itself_cannot_move_a_cursor_or_forge_a_line() -> None:
+    found = a_verdict_on(came_back(seed="43\x1b[2J\u202e\x07 next: rm"))
+    assert found.fault.startswith("different seed: it ran seed 43 next: rm,") and found.fault.isprintable()
+
+
 def test_what_the_person_says_does_not_overrule_what_the_result_says() -> None:
     assert "different seed" in a_verdict_on(came_back(seed="43"), seed="42").fault
 

@@ -75,9 +75,21 @@ def _counts(facts: Facts) -> list[str]:
 def _open(facts: Facts) -> list[str]:
     state = facts.lab.state
     rows = [f"{e.id} ({e.status}): {_text(e.hypothesis, 120)}" for e in state.open()]
+    waiting = dict.fromkeys(run.request for _, run in state.handed())
+    rows += [f"{name}, handed out {state.requests[name]['at'][:16].replace('T', ' ')}" for name in waiting]
     rows += [_text(proof.line(state, state.confirming))] if state.confirming else []
     rows += [_text(weighed.line(state.studying))] if state.studying else []
     return _bullets(rows, "Nothing is open.")
+
+
+def _said(facts: Facts) -> list[str]:
+    """What the user said in between, and answered at checkpoints, in their words."""
+    state = facts.lab.state
+    rows = [(r["at"], f"{r['remark']}{', handled' if r['done'] else ''}", r["text"]) for r in state.remarks]
+    rows += [(c["answered"], c["checkpoint"], c["answer"]) for c in state.checkpoints if c["answer"]]
+    rows = [(str(at)[:16].replace("T", " "), name, _text(str(text), 300)) for at, name, text in sorted(rows)]
+    told = [f"{at} {name}: {text}" for at, name, text in rows]
+    return _bullets(told, "Nothing yet: `note` takes it down.")
 
 
 def _age(facts: Facts) -> list[str]:
@@ -320,6 +332,7 @@ PARTS: dict[str, Callable[[Facts], list[str]]] = {
     "next-ideas": _next_ideas,
     "open": _open,
     "result": _result,
+    "said": _said,
     "sources": _sources,
     "switches": _switches_advice,
     "threats": _threats,

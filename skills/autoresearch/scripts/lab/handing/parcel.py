@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from lab.errors import REFUSED, LabError
+from lab.redact import one_line
 
 LOG = "run.log"
 SMALL_FILES = ("provenance.txt", "metrics.json", "curve.jsonl")
@@ -61,7 +62,7 @@ class Returned:
         if text is None:
             return self._marks()
         rows = (line.split(":", 1) for line in text.decode("utf-8", "replace").splitlines() if ":" in line)
-        return {name.strip(): value.strip()[:500] for name, value in rows}
+        return {name.strip(): one_line(value, 500) for name, value in rows}
 
     def _marks(self) -> dict[str, str]:
         began, ended = BEGAN.match(self.head), self.end
