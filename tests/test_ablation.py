@@ -126,6 +126,7 @@ def test_switches_of_the_edited_file_are_turned_alone_and_together(night: Projec
     assert any("USE_X on" in text for text in texts) and not any("USE_Y on" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_arguments_alone_make_an_experiment(first: Project) -> None:
     done = first.ok("try", "the extra option", "--args", "--extra")
     assert done["verdict"] == "keep"
@@ -140,6 +141,7 @@ def test_arguments_alone_make_an_experiment(first: Project) -> None:
 # -- the plan and its bounds ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_is_there_to_take_out_before_the_first_keep(first: Project) -> None:
     assert "nothing was kept" in first.refused(4, "ablate")["message"]
     assert "no switch 'NOPE'" in first.refused(2, "isolate", "NOPE")["message"]

@@ -125,6 +125,7 @@ def test_an_entry_tells_one_experiment(night: Project) -> None:
     night.refused(2, "document", "entry")
 
 
+@pytest.mark.slow
 def test_what_people_wrote_stays_and_the_figures_follow(night: Project) -> None:
     night.ok("document", "progress")
     path = night.root / "memories/notebook/t1/progress.md"
