@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from world import ENTRY, a_project
+from world import ENTRY, PREPARE, a_project
 
 from lab import gpus, occupancy, slots
 from lab.errors import LabError
@@ -249,3 +249,30 @@ def test_the_doctor_names_the_slots_and_who_else_uses_them(
     world.edit("slots: auto", "slots: [5]", "autoresearch.yaml")
     (finding,) = [f for f in world.run("--json", "doctor").json["checks"] if f["name"] == "device"]
     assert finding["ok"] is False and "'5', which is no GPU here" in finding["text"]
+
+
+LARGE = """import os, sys
+SIZE = 1
+print("budget", os.environ["AUTORESEARCH_BUDGET"], os.environ.get("AUTORESEARCH_PREFLIGHT"), sys.argv[1:])
+open(os.path.join(os.environ["AUTORESEARCH_RUN_DIR"], "left.txt"), "a").write("x")
+if SIZE > 1:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 9.00 GiB")
+print("---")
+print("val_bpb: 1.0")
+"""
+
+
+def test_a_preflight_shows_a_lack_of_memory_before_the_clock_runs(tmp_path: Path) -> None:
+    world = a_project(tmp_path / "p", {"train.py": LARGE, "prepare.py": PREPARE})
+    world.ok("init", "--tag", "t1", "--metric", "val_bpb", "--goal", "min", "--budget", "5")
+    world.edit("slots: auto", 'slots: auto, preflight: "--steps 1"', "autoresearch.yaml")
+    assert world.ok("baseline", "--repeats", "1")["verdict"] == "keep"
+    runs = world.root / ".autoresearch" / "runs"
+    assert (runs / "e000.1" / "run.log").read_text().startswith("budget 5 None []")
+    assert (runs / "e000.1" / "left.txt").read_text() == "x", "the start before it left nothing"
+    world.edit("SIZE = 1", "SIZE = 2")
+    tried = world.ok("try", "larger")
+    assert (tried["verdict"], tried["crash"]["kind"]) == ("crash", "oom")
+    assert (runs / "e001.1" / "run.log").read_text().startswith("budget 1 1 ['--steps', '1']")
+    (ended,) = [r for r in world.records() if r["event"] == "run_ended" and r["run"] == "e001.1"]
+    assert ended["detail"].startswith("in the preflight, before its clock")

@@ -35,6 +35,7 @@ WITHOUT = "`sandbox: off` in autoresearch.yaml does without"
 NO_SANDBOX = "`sandbox: required`, but this system offers none (`doctor` says what was tried)"
 # Where these would keep compiled kernels by themselves cannot be written, or does not outlive the run.
 COMPILED = {"torchinductor": "TORCHINDUCTOR_CACHE_DIR", "triton": "TRITON_CACHE_DIR"}
+PREFLIGHT_SECONDS = 120.0  # for a start, the compiling of a model included, and one step
 NOT_FOR_THE_TRAINING = ("AUTORESEARCH_DIE_AT", "AUTORESEARCH_STEPS")
 
 
@@ -62,8 +63,8 @@ def perform(run_dir: Path, slot: Slot | None = None) -> Row:
             return row | row_of_nothing("infra", f"`evaluate.hidden` does not say what to hide: {error}")
         environment |= {"AUTORESEARCH_SEALED": "1"}
     try:
-        found = train(run_dir, spec, closed(policy, hidden) if policy and sealed else policy, environment)
-        row |= found
+        shut = closed(policy, hidden) if policy and sealed else policy
+        row |= too_large(run_dir, spec, shut, environment) or train(run_dir, spec, shut, environment)
         if sealed and policy and row["outcome"] == "ok":
             hid = "hidden" in _facts(row)
             row |= with_evaluation(row, evaluate(run_dir, spec, sealed, policy, hid, environment), sealed)
@@ -74,6 +75,35 @@ def perform(run_dir: Path, slot: Slot | None = None) -> Row:
         tidy(run_dir, spec)
         if sealed:
             clear(run_dir, spec, sealed)
+
+
+def too_large(run_dir: Path, spec: Spec, policy: Policy | None, environment: dict[str, str]) -> Row | None:
+    """Start the training for a moment: the row of one that ran out of memory or was cancelled, else None.
+
+    It sees a budget of one second, and leaves nothing behind for the run that follows.
+    """
+    if spec.preflight is None:
+        return None
+    metrics = spec.cwd / "metrics.json"
+    stale = metrics.exists()
+    short = replace(
+        spec, argv=[*spec.argv, *spec.preflight], kill_after=min(spec.kill_after, PREFLIGHT_SECONDS)
+    )
+    row = train(
+        run_dir, short, policy, environment | {"AUTORESEARCH_BUDGET": "1", "AUTORESEARCH_PREFLIGHT": "1"}
+    )
+    step("supervisor.preflight")
+    digest = row.get("digest")
+    if isinstance(digest, dict) and digest.get("kind") == "oom":
+        return row | {"detail": f"in the preflight, before its clock: {row['detail']}"}
+    if row["outcome"] in ("cancelled", "interrupted", "infra"):
+        return row
+    if not stale:
+        metrics.unlink(missing_ok=True)
+    if (run_dir / OUT).is_dir():
+        shutil.rmtree(run_dir / OUT)
+        (run_dir / OUT).mkdir(mode=0o700)
+    return None
 
 
 def train(run_dir: Path, spec: Spec, policy: Policy | None, environment: dict[str, str]) -> Row:

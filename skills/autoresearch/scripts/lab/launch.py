@@ -128,6 +128,8 @@ def prepare(lab: Lab, experiment: Experiment, run: Run) -> None:
         spec["when_busy"] = settings.when_busy
     terms = paces.terms(lab, experiment, run)
     spec |= {"early": terms} if terms else {}
+    if settings.preflight is not None and not run.role and not experiment.good_runs:
+        spec["preflight"] = shlex.split(settings.preflight)
     environment = _environment(lab)
     if settings.evaluate:
         spec["evaluation"] = _evaluation(lab, run, tree, environment)

@@ -86,6 +86,7 @@ class Settings:
     network: bool = False
     runner: str = "local"
     slots: int | tuple[str, ...] | None = None  # places for runs: a number, GPUs, or None for all there are
+    preflight: str | None = None  # arguments for a short start before a candidate's first run
     when_busy: str = "run"  # wait: for other programs to leave a GPU
     cluster: Cluster = Cluster()  # where the runs of an engine go, and what they ask for
     early_stop: str = "divergence"  # off, or hopeless: ends runs far behind the incumbent's as well
@@ -393,6 +394,18 @@ def _slots(node: yaml.Node, place: Place) -> int | tuple[str, ...] | None:
     raise place.error(f"is {_shown(node)}", f"write auto, 1 to {MOST_SLOTS}, or a list of GPUs: [0, 1]")
 
 
+def _preflight(node: yaml.Node, place: Place) -> str | None:
+    """on, off, or the arguments that make the command end after a step."""
+    text = _text(node, place)
+    if text in ("on", "true", "yes", "off", "false", "no"):
+        return "" if text in ("on", "true", "yes") else None
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise place.error(f"cannot be split into words ({error})", "close every quote") from error
+    return text
+
+
 def _places(node: yaml.Node, place: Place) -> tuple[str, ...]:
     """Where messages go. No error repeats a value: it may be a password that stands where it should not."""
     found = _list(node, place)
@@ -516,6 +529,7 @@ TABLE: dict[str, tuple[str | None, Convert]] = {
     "runner.extra": ("cluster.extra", _list),
     "runner.address": ("cluster.address", _matching(ADDRESS, "write http:// or https://, host and port")),
     "runner.slots": ("slots", _slots),
+    "runner.preflight": ("preflight", _preflight),
     "runner.when_busy": ("when_busy", _one_of("run", "wait")),
     "early_stop": ("early_stop", _one_of(*EARLY_STOPS)),
     "sweep.knobs": ("knobs", _knobs),
@@ -673,6 +687,8 @@ def render(settings: Settings) -> str:
 def _runner(settings: Settings) -> dict[str, object]:
     chosen = list(settings.slots) if isinstance(settings.slots, tuple) else settings.slots
     values = {"kind": settings.runner, "slots": chosen or "auto", **settings.cluster.as_settings()}
+    if settings.preflight is not None:
+        values["preflight"] = settings.preflight or "on"
     return values if settings.when_busy == "run" else {**values, "when_busy": settings.when_busy}
 
 

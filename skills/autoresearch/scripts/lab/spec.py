@@ -33,6 +33,8 @@ class Spec:
     early: dict[str, Any] | None = None  # early.Terms; None: it has its whole budget
     variables: list[str] = field(default_factory=list)  # that the training sees beside the usual ones
 
+    preflight: list[str] | None = None  # arguments for a short start beforehand; None: none
+
     @property
     def cookie(self) -> str:
         """What every process of this run, and no other, carries in its environment."""
