@@ -5,7 +5,6 @@ What is asked for counts as started, so that the loop waits for it as it does fo
 
 from __future__ import annotations
 
-import itertools
 import secrets
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +17,7 @@ from lab.redact import hide_secrets
 from lab.steps import step
 
 FIRST_SEEDS = 2  # of a candidate: a round trip costs a person more than a run costs the machine
+SEEDS = 1_000_000  # to look through for one that no run has had
 COLLABORATIVE = "collaborative"
 
 
@@ -55,7 +55,7 @@ def confirm_rows(lab: Lab, confirmation: Confirmation, name: str) -> list[dict[s
     from lab.confirm import fresh_seed  # it starts runs, so it stands on this module
 
     used = lab.state.seeds_used()
-    fresh = filter(lambda seed: seed not in used, (fresh_seed(lab.state.tag, k) for k in itertools.count()))
+    fresh = filter(lambda seed: seed not in used, (fresh_seed(lab.state.tag, k) for k in range(SEEDS)))
     looked_at = confirmation.looks[-1] if confirmation.looks else 0
     rows: list[dict[str, object]] = []
     for pair in range(1, min(next_look(looked_at), confirmation.pairs) + 1):
