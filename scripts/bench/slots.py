@@ -122,7 +122,7 @@ def ratio(folder: Path, nap: float, count: int) -> None:
         done, seconds, _ = bench.measured()
         rates[slots] = bench.pace(slots)
         print(
-            f"{slots} slots: {done} experiments of {nap:g} s in {seconds:.1f} s, {rates[slots]:.0f} an hour when full"
+            f"{slots} slots: {done} experiments of {nap:g} s in {seconds:.1f} s, {rates[slots]:.0f} an hour"
         )
     print(f"4 slots against 1: {rates[4] / rates[1]:.2f} times (asked for: 3.8)")
 

@@ -73,7 +73,9 @@ def _needs_hand(lab: Lab) -> bool:
     """Whether the campaign can move on now: a verdict half done, a run that ended, one to be started."""
     state = lab.state
     working = state.at_work()
-    if state.waiting or any(True for _ in state.unsettled()):
+    # The mover leaves the working tree to whoever calls.
+    behind = state.tree_at != state.incumbent_commit and not state.finished
+    if behind or state.waiting or any(True for _ in state.unsettled()):
         return True
     if working:
         states = [lab.runner.poll(lab.run_dir(run)) for _, run in working]
