@@ -1,13 +1,16 @@
 """Compare `sweep` with random search at equal compute, on real runs of train.py.
 
 Each run is the smoke preset for 20 steps on one thread: about 4 CPU seconds. A repeat is two searches over
-the same knobs with the same number of trials, by the code that `sweep` asks (lab/sampling.py). Both know the
-values that train.py has now, and both begin with the same points, drawn by chance; then TPE chooses its own and
-random search draws on. What each found is its best trial, measured again on a seed that took no part.
+the same knobs with the same number of trials, by the code that `sweep` asks (lab/sampling.py). Both begin
+with the same points, drawn by chance; then TPE chooses its own and random search draws on. What each found
+is its best trial, measured again on a seed that took no part. Once with train.py's own values known to
+both, as `sweep` has it, and once without them: train.py is tuned, so the first asks whether a search
+improves on that at all, the second which of the two searches better.
 
-Runs are recorded one JSON object a line with their loss curves (scripts/bench/early.py reads those), and what is
-recorded is not run again, so that the command can be stopped and typed again. One process imports torch and
-forks for each run. Needs the packages of the dev environment; `--python` names another Python for train.py.
+Runs are recorded one JSON object a line with their loss curves (scripts/bench/early.py reads those), and
+what is recorded is not run again, so that the command can be stopped and typed again. One process imports
+torch and forks for each run. Needs the packages of the dev environment; `--python` names another Python for
+train.py.
 
     python scripts/bench/sweep.py --record
     python scripts/bench/sweep.py
@@ -27,6 +30,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +109,28 @@ def search(repeat: int, measured: Any) -> None:
     for number in range(1, COMMON + 1):
         values = ask("random", [known, *common], repeat)
         common.append(measured("common", repeat, number, seed, values))
-    for part in ("tpe", "random"):
-        told = [known, *common]
-        for number in range(COMMON + 1, TRIALS + 1):
-            told.append(measured(part, repeat, number, seed, ask(part, told, repeat)))
+    chance = own(measured, "random", repeat, seed, [known, *common])  # it learns nothing: one for both
+    tpe = own(measured, "tpe", repeat, seed, [known, *common])
+    blind = own(measured, "tpe blind", repeat, seed, common)
+    last = {
+        "tpe": [known, *common, *tpe],
+        "random": [known, *common, *chance],
+        "tpe blind": [*common, *blind],
+        "random blind": [*common, *chance],
+    }
+    for part, told in last.items():
         best = min(told, key=lambda row: row["val_bpb"] or 99.0)
         for fresh in FRESH:
             measured(f"{part} best", repeat, 0, fresh, best["knobs"])
+
+
+def own(measured: Any, part: str, repeat: int, seed: int, told: list[Row]) -> list[Row]:
+    """The points that a search chooses after those that it was told."""
+    found: list[Row] = []
+    for number in range(COMMON + 1, TRIALS + 1):
+        values = ask(part.split()[0], [*told, *found], repeat)
+        found.append(measured(part, repeat, number, seed, values))
+    return found
 
 
 def ask(sampler: str, told: list[Row], repeat: int) -> Row:
@@ -242,34 +261,34 @@ def train(seed: str) -> None:
 
 def table(rows: list[Row], repeats: int) -> str:
     """Each repeat in a line, and in how many the sweep found the better values."""
-    lines = ["repeat   now       tpe: trial  fresh    random: trial  fresh    better"]
-    won = whole = 0
-    for repeat in range(1, repeats + 1):
-        mine = [row for row in rows if row["repeat"] == repeat]
-        found = {part: last_word(mine, part) for part in ("tpe", "random")}
-        known = next((r["val_bpb"] for r in mine if r["part"] == "known"), None)
-        if known is None or not all(found.values()):
-            continue
-        (tpe, tpe_fresh), (chance, chance_fresh) = found["tpe"], found["random"]  # type: ignore[misc]
-        better = "tpe" if tpe_fresh < chance_fresh else "random" if chance_fresh < tpe_fresh else "neither"
-        won, whole = won + (better == "tpe"), whole + 1
-        cells = f"{tpe:.4f}   {tpe_fresh:.4f}   {chance:.4f}      {chance_fresh:.4f}"
-        lines.append(f"{repeat:<8d} {known:.4f}    {cells}   {better}")
+    lines = [*_compared(rows, repeats, ""), "", *_compared(rows, repeats, " blind")]
     failed = sum(1 for row in rows if row["val_bpb"] is None)
     spent = sum(row["cpu_seconds"] for row in rows)
-    lines += [
-        f"sweep (TPE) better than random search in {won} of {whole} repeats of {TRIALS} trials each",
-        f"{len(rows)} runs, {failed} failed, {spent / 60:.1f} CPU minutes",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"{len(rows)} runs, {failed} failed, {spent / 60:.1f} CPU minutes"])
 
 
-def last_word(rows: list[Row], part: str) -> tuple[float, float] | None:
+def _compared(rows: list[Row], repeats: int, how: str) -> Iterator[str]:
+    yield f"{'without' if how else 'with'} train.py's own values: best of {TRIALS} trials, again on a new seed"
+    yield "repeat   train.py     tpe best   again     random best   again     better"
+    won = even = whole = 0
+    for repeat in range(1, repeats + 1):
+        mine = [row for row in rows if row["repeat"] == repeat]
+        known = next((r["val_bpb"] for r in mine if r["part"] == "known"), None)
+        tpe, chance = (last_word(mine, part, how) for part in ("tpe", "random"))
+        if known is None or tpe is None or chance is None:
+            continue
+        better = "tpe" if tpe[1] < chance[1] else "random" if chance[1] < tpe[1] else "neither"
+        won, even, whole = won + (better == "tpe"), even + (better == "neither"), whole + 1
+        cells = f"{tpe[0]:.4f}   {tpe[1]:.4f}        {chance[0]:.4f}   {chance[1]:.4f}"
+        yield f"{repeat:<8d} {known:.4f}       {cells}    {better}"
+    yield f"sweep (TPE) better than random search in {won} of {whole} repeats, the same in {even}"
+
+
+def last_word(rows: list[Row], part: str, how: str) -> tuple[float, float] | None:
     """The best trial's number and its mean on fresh seeds; None while it is not measured."""
-    trials = [
-        r["val_bpb"] for r in rows if r["part"] in ("known", "common", part) and r["val_bpb"] is not None
-    ]
-    fresh = [row["val_bpb"] for row in rows if row["part"] == f"{part} best"]
+    parts = {"common", part if part == "random" else part + how} | ({"known"} if not how else set())
+    trials = [r["val_bpb"] for r in rows if r["part"] in parts and r["val_bpb"] is not None]
+    fresh = [row["val_bpb"] for row in rows if row["part"] == f"{part}{how} best"]
     if len(fresh) < len(FRESH) or not trials or None in fresh:
         return None
     return min(trials), statistics.mean(fresh)

@@ -24,7 +24,8 @@ SURE = 0.99865  # one side of 3 sigma
 BEYOND = 4.0  # times its start: a loss above it has diverged, when it stays there ...
 STAYS = 0.1  # ... for this share of the budget
 NOT_FINITE = 3  # looks in a row at a loss that is no number
-IN_A_ROW = 3  # looks beyond the incumbent's runs
+LASTS = 0.2  # of the budget: so long a loss lies beyond the incumbent's runs ...
+IN_A_ROW = 3  # ... at so many looks at least
 STILL = 0.01  # of its start: a loss this near to it has not moved
 FINISHES = 0.1  # of the runs go on whatever the rule says
 LEAST_CURVES = 3
@@ -72,7 +73,7 @@ class Judge:
     terms: Terms
     points: list[Point] = field(default_factory=list)
     bad: int = 0  # looks in a row at a loss that is no number
-    beyond: int = 0  # points in a row beyond the incumbent's runs
+    beyond: list[float] = field(default_factory=list)  # where, in a row, beyond the incumbent's runs
     above: float | None = None  # since when the loss is a multiple of its start
     shown: tuple[float | None, float] | None = None  # step and loss; what is only shown again is no point
     spoke: str = ""  # what the rule said of a run that goes on by lot
@@ -101,7 +102,7 @@ class Judge:
         high = start > 0 and loss > BEYOND * start
         self.above = (self.above if self.above is not None else progress) if high else None
         limit = limit_at(self.terms.curves, progress) if progress >= FIRST else None
-        self.beyond = self.beyond + 1 if limit is not None and loss > limit else 0
+        self.beyond = [*self.beyond, progress] if limit is not None and loss > limit else []
 
     def said(self) -> tuple[str, str]:
         """The outcome and its reason, or two empty words; a run that goes on by lot is only noted."""
@@ -123,7 +124,9 @@ class Judge:
         )
 
     def _hopeless(self) -> tuple[str, str] | None:
-        if self.terms.mode != HOPELESS or self.beyond < IN_A_ROW:
+        if self.terms.mode != HOPELESS or len(self.beyond) < IN_A_ROW:
+            return None
+        if self.beyond[-1] - self.beyond[0] < LASTS - 1e-9:
             return None
         (_, start), (progress, loss) = self.points[0], self.points[-1]
         limit, count = limit_at(self.terms.curves, progress), len(self.terms.curves)
@@ -132,7 +135,7 @@ class Judge:
         what = "stalled where it began" if abs(loss - start) < STILL * abs(start) else "hopeless"
         return HOPELESS, (
             f"{what}: at {progress:.0%} of the budget its loss is {loss:.4g}, and {count} runs of the "
-            f"incumbent stay below {limit:.4g} (3 sigma, {IN_A_ROW} looks in a row)"
+            f"incumbent stay below {limit:.4g} (3 sigma), as since {self.beyond[0]:.0%}"
         )
 
 
