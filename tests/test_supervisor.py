@@ -32,7 +32,7 @@ KEYS = {
         "seconds",
     ),
     *("peak_rss_mb", "memory_gb", "metric", "level", "problem", "detail", "values", "log_bytes"),
-    *("protected_changed", "digest", "host"),
+    *("protected_changed", "digest", "host", "hardware"),
 }
 PRINTS = "print('val_bpb: 0.9'); "
 SLEEPS = "import os, time; print(os.getpid(), file=open('pid', 'w'), flush=True); time.sleep(60)"

@@ -107,8 +107,9 @@ def present(lab: Lab, order: Order, awake: str = "") -> Present:
 
 
 def progress(state: State) -> int:
-    """What an agent can bring: experiments, confirmations, the end."""
-    return len(state.experiments) + len(state.confirmations) + len(state.studies) + bool(state.finished)
+    """What an agent can bring: experiments, confirmations, the end; combinations the loop makes itself."""
+    own = sum(not e.combines for e in state.experiments.values())
+    return own + len(state.confirmations) + len(state.studies) + bool(state.finished)
 
 
 def _enough(lab: Lab, target: float | None) -> str:
