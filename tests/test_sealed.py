@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from world import Project, a_project
 
 from lab.detect import Wishes, detect
 from lab.sandbox import landlock
-from lab.sandbox.policy import temporary
+from lab.sandbox.box import put_up
+from lab.sandbox.policy import Policy, temporary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # The training leaves its "model", a number; score.py, which no candidate changes, measures it.
@@ -107,6 +109,42 @@ def test_a_training_cannot_read_what_is_scored(world: Project) -> None:
     world.edit("MODEL = 1.0", "MODEL = -float(open('val.txt').read())")
     assert world.ok("try", "from its own folder")["verdict"] == "crash"
     assert (world.root / "val.txt").read_text() == "0.5"
+
+
+BUBBLEWRAP = put_up(Policy(write=(), kind="bubblewrap")).facts["kind"] == "bubblewrap"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BUBBLEWRAP, reason="bubblewrap is not here, or does not work")
+def test_bubblewrap_hides_what_is_scored_as_well(world: Project) -> None:
+    world.write("autoresearch.yaml", world.read("autoresearch.yaml") + "sandbox: {kind: bubblewrap}\n")
+    place = world.root / "val.txt"
+    world.edit("MODEL = 1.0", f"MODEL = -float(open({str(place)!r}).read())")
+    found = world.ok("try", "learn the scored number")
+    assert found["verdict"] == "crash" and "sandbox hides" in found["reason"]
+    world.git("restore", "train.py")
+    world.edit("MODEL = 1.0", "MODEL = 0.5")
+    found = world.ok("try", "an honest change")
+    assert (found["verdict"], found["metric"], found["level"]) == ("keep", 1.0, "L1")
+    assert {run["sandbox"] for run in found["runs"]} == {"bubblewrap"}
+    checks = {row["name"]: row for row in world.ok("doctor")["checks"]}
+    assert checks["sandbox"]["ok"] and checks["sandbox"]["text"].startswith("bubblewrap, network own")
+
+
+@pytest.mark.slow
+def test_a_kind_that_is_not_to_be_had_is_said_with_its_reason(world: Project) -> None:
+    world.write("autoresearch.yaml", world.read("autoresearch.yaml") + "sandbox: {kind: seatbelt}\n")
+    checks = {row["name"]: row for row in world.ok("doctor")["checks"]}
+    if sys.platform != "darwin":
+        assert checks["sandbox"]["ok"] is None and "seatbelt: sandbox-exec" in checks["sandbox"]["text"]
+        world.edit("{kind: seatbelt}", "{kind: seatbelt, mode: required}", "autoresearch.yaml")
+        answer = world.run("--json", "doctor")
+        checks = {row["name"]: row for row in answer.json["checks"]}
+        assert (
+            answer.code == 4 and checks["sandbox"]["ok"] is False and "kind: auto" in checks["sandbox"]["fix"]
+        )
+    world.edit("kind: seatbelt", "kind: sebelt", "autoresearch.yaml")
+    assert "seatbelt" in world.refused(3, "status")["fix"]
 
 
 def test_a_hidden_list_that_fails_is_no_candidates_fault(world: Project) -> None:

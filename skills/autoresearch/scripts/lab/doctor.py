@@ -159,6 +159,8 @@ def _sandbox(lab: Lab) -> Finding:
         return Finding("sandbox", None, "off: a run may do what you may do", "take `sandbox: off` out")
     if facts["kind"] == "none":
         fix = "install bubblewrap, or Linux 5.13 with Landlock; `sandbox: required` refuses runs without"
+        if lab.settings.sandbox_kind != "auto":
+            fix = "`sandbox: {kind: auto}` takes the best there is"
         why = "; ".join(f"{name}: {text}" for name, text in _words(facts.get("missing")).items())
         return Finding("sandbox", False if mode == "required" else None, f"none here ({why})", fix)
     words = f"{facts['kind']} {facts.get('abi', facts.get('uid', ''))}".strip()
