@@ -41,6 +41,7 @@ def told(name, usual):
     except OSError:
         return usual
 luck = random.Random(int(os.environ["SEED"])).gauss(0, 1) * told("noise", 0)
+luck += (LR < 1 and WD < 1) * told("clash", 0)
 print("num_steps:", int(told("steps", 100)))
 print(f"val_bpb: {LR + WD + MOMENTUM + luck:.6f}")
 """
@@ -207,6 +208,21 @@ def test_of_three_winners_the_best_is_kept_first_and_the_others_stack_on_it(fiel
     state = lab.read()
     assert [state.get(name).commit for name in kept] == chain
     assert [state.get(name).parent for name in kept[1:]] == chain[:-1]
+
+
+@pytest.mark.slow
+def test_two_wins_that_merge_cleanly_and_clash_leave_the_branch_where_it_was(field: Field) -> None:
+    (field.gates / "clash").write_text("1")
+    first, second = field.change(("LR", "0.80")), field.change(("WD", "0.75"))
+    field.open("0.80 1.00 1.00")
+    tip = field.verdict(first)["commit"]
+    field.open()
+    assert field.verdict(second)["continued_as"] == "e003"
+    assert field.verdict("e003")["verdict"] == "discard"
+    assert field.project.git("rev-parse", "autoresearch/t1") == tip
+    # Alone it was better than what was kept: now, and only now, it is worth another look.
+    state = Lab.find(field.project.root).read()
+    assert [e.id for e in state.better_discards("min")] == [second]
 
 
 @pytest.mark.slow
