@@ -11,7 +11,7 @@ import itertools
 import shutil
 from collections.abc import Iterable
 
-from lab import weights
+from lab import suggestions, weights
 from lab.campaign import Lab
 from lab.caution import set_aside
 from lab.comparison import level_of
@@ -214,6 +214,8 @@ def _look(lab: Lab, study: Study, cut: str) -> bool:
         return True
     step("study.result")
     lab.journal.append("studied", study=study.id, pairs=done, rows=rows, cut=cut)
+    step("study.known")
+    lab.told += suggestions.follow(lab)
     return True
 
 
