@@ -161,6 +161,15 @@ def test_every_search_answers_within_the_ranges(sampler: str) -> None:
     assert all(1e-4 <= one["LR"] <= 1e-1 and -1 <= one["X"] <= 1 for one in asked)
 
 
+def test_a_point_that_failed_counts_as_the_worst_measured() -> None:
+    told = [{"state": "complete", "value": v, "values": {}} for v in (1.0, 3.0)] + [
+        {"state": "failed", "values": {}}
+    ]
+    assert [one.get("value") for one in sampling.with_failures(told, "min")] == [1.0, 3.0, 3.0]
+    assert [one.get("value") for one in sampling.with_failures(told, "max")] == [1.0, 3.0, 1.0]
+    assert sampling.with_failures(told[2:], "min") == told[2:]
+
+
 def test_the_knob_that_makes_the_difference_is_called_important() -> None:
     pytest.importorskip("optuna")
     shares = searching.answer(task("tpe", points(40), importance=True))["importance"]
