@@ -50,6 +50,19 @@ class Place:
         _run([*_as_root(), "kill", "-9", pid])
         _run([*_as_root(), str(SCRIPT), "node", str(self.folder)])
 
+    def saved_at(self) -> float:
+        """When the controller last wrote down its jobs."""
+        path = self.folder / "state" / "job_state"
+        return path.stat().st_mtime if path.exists() else 0.0
+
+    def kill_controller(self) -> None:
+        """End the controller with -9."""
+        _run([*_as_root(), "kill", "-9", (self.folder / "run" / "slurmctld.pid").read_text().strip()])
+
+    def start_controller(self) -> None:
+        """Start another, with what the killed one had written down."""
+        _run([*_as_root(), str(SCRIPT), "controller", str(self.folder)])
+
 
 def _run(argv: list[str], **env: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **env}, check=False)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,10 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from clusters import Place
-from world import PREPARE, Project, a_project
+from clusters import DEVICES, Place
+from runs import a_run, alive, pids_in, result_of, tree_of
+from runs import until as wait_for
+from world import ENTRY, PREPARE, Project, a_project
+
+from lab.cluster import Cluster
+from lab.runners import catalog
+from lab.runners.base import Examined, State
+from lab.runners.engine import Engine, EngineUnavailable
+from lab.runners.ray import Ray
+from lab.runners.slurm import Controller, Slurm
 
 pytestmark = pytest.mark.slow
+
+SCRIPTS = Path(catalog.__file__).parents[2]
 
 KILL_AFTER = 3
 # Writes who it is, on which device, when it began and ended, outside every folder of ours: a run that was
@@ -25,7 +39,7 @@ LR = 1.00
 MODE = "fine"
 def note(what):
     row = dict(run=os.environ["AUTORESEARCH_RUN"], pid=os.getpid(), what=what, at=time.time(),
-               device=os.environ.get("CUDA_VISIBLE_DEVICES"))
+               device=os.environ.get("CUDA_VISIBLE_DEVICES"), job=os.environ.get("SLURM_JOB_ID"))
     with open(os.environ["DIARY"], "a") as file:
         file.write(json.dumps(row) + chr(10))
 note("begin")
@@ -279,3 +293,287 @@ def test_a_campaign_has_the_same_journal_as_on_this_machine(
     assert {"ok", "keep", "discard", "crash", "error", "timeout"} <= set(kinds)
     for mine, theirs in zip(HERE, there, strict=True):
         assert mine == theirs
+
+
+# -- an engine that does not answer, a handing-in that is cut, ids that come again ------------------------
+
+
+@pytest.fixture
+def slurm(slurm_cluster: Place, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    for name, value in slurm_cluster.env.items():
+        monkeypatch.setenv(name, value)
+    return Slurm(slurm_cluster.cluster)
+
+
+SLEEPS = "import os, time; print(os.getpid(), file=open('pids', 'a'), flush=True); time.sleep(600)"
+
+
+@pytest.mark.parametrize("kind", ["slurm", "ray"])
+def test_an_engine_that_does_not_answer_is_unavailable_and_no_run_is_lost(kind: str, tmp_path: Path) -> None:
+    run_dir = a_run(tmp_path)
+    silent = Ray(Cluster(address=f"http://127.0.0.1:{a_free_port()}")) if kind == "ray" else Engine(Silent())
+    silent.submit(run_dir, os.environ)
+    assert silent.poll(run_dir) == "unavailable"
+    assert "does not answer" in silent.place(run_dir)
+    assert silent.examine().ok is False
+    assert silent.reap(run_dir) == 0
+
+
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Silent(Controller):
+    """Slurm with an unreachable controller."""
+
+    def __init__(self) -> None:
+        super().__init__(Cluster())
+
+    def send(self, run_dir: Path, label: str, minutes: int) -> str:
+        raise EngineUnavailable("Unable to contact slurm controller (connect failure)")
+
+    def find(self, label: str) -> str | None:
+        raise EngineUnavailable("Unable to contact slurm controller (connect failure)")
+
+    def examine(self) -> Examined:
+        raise EngineUnavailable("Unable to contact slurm controller (connect failure)")
+
+
+def test_a_run_goes_on_while_the_controller_is_dead(
+    slurm: Slurm, slurm_cluster: Place, tmp_path: Path
+) -> None:
+    code = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.1)\nprint('val_bpb: 0.9')"
+    run_dir = a_run(tmp_path, code, kill_after=300)
+    slurm.submit(run_dir, os.environ)
+    wait_for(lambda: slurm.poll(run_dir) == "running")
+    # What a controller has not written down yet it starts a second time, and then drains the node. It writes
+    # after a change, so here is one.
+    held, other, at = Slurm(Cluster(extra=("--hold",))), a_run(tmp_path, name="e002.1"), time.time()
+    held.submit(other, os.environ)
+    wait_for(lambda: slurm_cluster.saved_at() > at, 120)
+    held.cancel(other)
+    slurm_cluster.kill_controller()
+    assert Slurm(slurm_cluster.cluster).poll(run_dir) == "unavailable"
+    slurm_cluster.start_controller()
+    assert Slurm(slurm_cluster.cluster).poll(run_dir) == "running"
+    (tree_of(run_dir) / "go").touch()
+    assert result_of(run_dir, slurm)["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("point", ["submit", "intended", "sent", "spawned"])
+def test_a_handing_in_that_is_cut_anywhere_is_taken_up_again(
+    slurm: Slurm, tmp_path: Path, point: str
+) -> None:
+    run_dir = a_run(tmp_path, "open('count', 'a').write('x')\nprint('val_bpb: 0.9')")
+    code = (
+        "import os, sys; from pathlib import Path; from lab.cluster import Cluster\n"
+        "from lab.runners.slurm import Slurm\n"
+        "env = {k: v for k, v in os.environ.items() if 'DIE' not in k}\n"
+        "Slurm(Cluster(gpus=1)).submit(Path(sys.argv[1]), env)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(run_dir)], cwd=SCRIPTS, check=False,
+        env={**os.environ, "AUTORESEARCH_DIE_AT": f"runner.{point}#1", "PYTHONPATH": str(SCRIPTS)},
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    # The job that was handed in keeps the crash points, and reaches none of these names.
+    slurm.submit(run_dir, os.environ)
+    assert result_of(run_dir, slurm)["outcome"] == "ok"
+    assert (tree_of(run_dir) / "count").read_text() == "x"
+
+
+def test_a_job_of_another_name_under_the_same_id_is_not_the_run(slurm: Slurm, tmp_path: Path) -> None:
+    mine, other = a_run(tmp_path, name="e001.1"), a_run(tmp_path, SLEEPS, name="e002.1")
+    slurm.submit(other, os.environ)
+    wait_for(lambda: slurm.poll(other) == "running")
+    job = json.loads((other / "job.json").read_text())
+    (mine / "intent.json").write_text("{}")
+    (mine / "taken").write_text("{}")
+    (mine / "job.json").write_text(json.dumps({**job, "label": "e001.1-of-mine"}))
+    wait_for(lambda: slurm.poll(mine) == "lost")
+    slurm.cancel(other)
+    assert result_of(other, slurm)["outcome"] == "cancelled"
+
+
+def test_a_run_that_waits_in_the_queue_is_cancelled_there(slurm: Slurm, tmp_path: Path) -> None:
+    held = Slurm(Cluster(gpus=1, extra=("--hold",)))
+    run_dir = a_run(tmp_path, SLEEPS)
+    held.submit(run_dir, os.environ)
+    assert held.poll(run_dir) == "starting"
+    assert "PENDING" in held.place(run_dir)
+    held.cancel(run_dir)
+    assert result_of(run_dir, held)["outcome"] == "cancelled"
+    assert not (tree_of(run_dir) / "pids").exists()
+
+
+def test_what_slurm_refuses_is_said_in_its_own_words(slurm: Slurm, tmp_path: Path) -> None:
+    nowhere = Slurm(Cluster(partition="nowhere"))
+    run_dir = a_run(tmp_path)
+    nowhere.submit(run_dir, os.environ)
+    assert nowhere.poll(run_dir) == "absent"
+    assert "Invalid partition" in (run_dir / "supervisor.log").read_text()
+    assert nowhere.withdraw(run_dir)
+    assert nowhere.examine().ok is False
+
+
+def test_the_environment_of_a_run_is_no_part_of_its_job(slurm: Slurm, tmp_path: Path) -> None:
+    run_dir = a_run(tmp_path, "import os; print(os.environ['PLAIN'], os.environ['CUDA_VISIBLE_DEVICES'])")
+    slurm.submit(run_dir, {**os.environ, "PLAIN": "seen", "CUDA_VISIBLE_DEVICES": "77"})
+    result_of(run_dir, slurm)
+    words = (run_dir / "run.log").read_text().split()
+    assert words[0] == "seen"
+    assert words[1] in ("0", "1"), "the engine's device counts"
+    assert not (run_dir / "environment.json").exists()
+
+
+PILOT = """#!/bin/sh
+cd {root} || exit 1
+for n in 1 2; do
+    sed -i "s/LR = 1.00/LR = 1.0$n/" train.py
+    {python} {entry} try "number $n" --wait 0
+done
+{python} {entry} wait e001 --max 100
+{python} {entry} wait e002 --max 100
+"""
+
+
+def test_inside_one_allocation_the_runs_of_this_machine_use_its_devices(
+    slurm_cluster: Place, tmp_path: Path, diary: Path
+) -> None:
+    world = a_world(tmp_path / "project", diary, "runner: {kind: local, slots: [0, 1]}\n")
+    world.project.begin()
+    words = {"root": world.project.root, "python": sys.executable, "entry": ENTRY}
+    script = tmp_path / "pilot.sh"
+    script.write_text(PILOT.format(**words))
+    env = {**os.environ, **slurm_cluster.env, **world.project.env}
+    log = tmp_path / "pilot.log"
+    argv = ["sbatch", "--gres=gpu:2", "--time=5", f"--output={log}", "--export=ALL", str(script)]
+    subprocess.run(argv, env=env, check=True, capture_output=True)
+    wait_for(lambda: len(world.events("verdict")) == 3, 120)
+    verdicts = [row["verdict"] for row in world.events("verdict")]
+    assert verdicts == ["keep", "discard", "discard"]
+    rows = [row for row in world.rows() if row["what"] == "begin" and not row["run"].startswith("e000")]
+    assert len(rows) == 2
+    assert all(row["device"] in ("0", "1") and row["job"] for row in rows)
+
+
+# -- negative controls: runners that are broken on purpose must be caught -----------------------------------
+
+
+class Heedless(Controller):
+    """Slots ignored: asks for no device, so that Slurm starts everything at once."""
+
+    def send(self, run_dir: Path, label: str, minutes: int) -> str:
+        self.cluster = Cluster()
+        return super().send(run_dir, label, minutes)
+
+
+class Hasty(Slurm):
+    """Says done of everything, as a runner does that takes `handed in` for `ended`."""
+
+    def poll(self, run_dir: Path) -> State:
+        return "done"
+
+
+# In place of the worker: a supervisor that sees nothing below its child.
+CLUMSY = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {str(SCRIPTS)!r})
+from lab import processes, watch
+from lab.runners import worker
+processes.adopt_orphans = processes.kill_children = lambda: None
+processes.of_run = lambda *_: []
+judge = watch.Watch._judge
+def only_the_child(self, now):
+    judge(self, now)
+    if self.stopped:
+        os.kill(self.child.pid, 9)
+watch.Watch._judge = only_the_child
+watch.Watch._swept = lambda self: self.status is not None
+worker.main(Path(sys.argv[1]))
+"""
+
+
+FORKS = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), file=open('pids', 'a'), flush=True)
+        time.sleep(600)
+    os._exit(0)
+print(os.getpid(), file=open('pids', 'a'), flush=True)
+time.sleep(600)
+"""
+
+
+# Waits for a third run beside it, as long as it is told to.
+CROWD = """
+import json, os, time
+def note(what):
+    row = dict(run=os.environ["AUTORESEARCH_RUN"], what=what, at=time.time())
+    with open(os.environ["DIARY"], "a") as file:
+        file.write(json.dumps(row) + chr(10))
+note("begin")
+end = time.monotonic() + float(os.environ["PATIENCE"])
+while open(os.environ["DIARY"]).read().count("begin") < 3 and time.monotonic() < end:
+    time.sleep(0.05)
+note("end")
+"""
+
+
+def together(runner: Engine, folder: Path, diary: Path, patience: float) -> int:
+    """How many of three runs were at work at once, each waiting for the others."""
+    env = {"DIARY": str(diary), "PATIENCE": str(patience)}
+    runs = [a_run(folder, CROWD, name=f"e00{n}.1", env_add=env, kill_after=120) for n in range(3)]
+    for run_dir in runs:
+        runner.submit(run_dir, os.environ)
+    for run_dir in runs:
+        result_of(run_dir, runner)
+    return most_at_once([json.loads(line) for line in diary.read_text().splitlines()])
+
+
+def left_after_cancel(runner: Engine, folder: Path) -> list[int]:
+    """Processes of a run that was cancelled, a daemon of its own among them."""
+    run_dir = a_run(folder, FORKS)
+    runner.submit(run_dir, os.environ)
+    pids = pids_in(tree_of(run_dir) / "pids", 2)
+    runner.cancel(run_dir)
+    result_of(run_dir, runner)
+    return [pid for pid in pids if alive(pid)]
+
+
+def test_a_runner_that_ignores_the_slots_is_caught(slurm: Slurm, tmp_path: Path, diary: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "bad").mkdir()
+    assert together(slurm, tmp_path / "good", diary, patience=2) <= DEVICES
+    diary.unlink()
+    assert together(Engine(Heedless(Cluster())), tmp_path / "bad", diary, patience=60) > DEVICES
+
+
+def test_a_runner_that_says_done_too_early_is_caught(slurm: Slurm, tmp_path: Path) -> None:
+    run_dir = a_run(tmp_path, SLEEPS)
+    hasty = Hasty(Cluster(gpus=1))
+    hasty.submit(run_dir, os.environ)
+    with pytest.raises(FileNotFoundError):
+        result_of(run_dir, hasty)
+    hasty.cancel(run_dir)
+    assert result_of(run_dir, slurm)["outcome"] == "cancelled"
+
+
+def test_a_runner_that_kills_only_the_direct_child_is_caught(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "bad").mkdir()
+    assert left_after_cancel(slurm, tmp_path / "good") == []
+    clumsy = tmp_path / "clumsy.py"
+    clumsy.write_text(CLUMSY)
+    monkeypatch.setattr("lab.runners.slurm.WORKER", clumsy)
+    left = left_after_cancel(slurm, tmp_path / "bad")
+    assert left, "the check does not see a process that was left"
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
