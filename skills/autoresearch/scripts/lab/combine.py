@@ -110,6 +110,7 @@ def _propose(lab: Lab, experiment: Experiment, tree: str, args: str) -> Experime
         touches=admit.touched(lab, parent, commit, experiment.files),
         combines=[state.incumbent_id, experiment.id],
         **words,
+        **({"sweep": experiment.sweep, "knobs": experiment.knobs} if experiment.sweep else {}),
     )
     return lab.state.get(identity)
 
