@@ -27,6 +27,8 @@ from lab.handing.provenance import Asked, Judged, judge
 from lab.handing.request import PYTHON, Planned, Request, page, words_sha256
 from lab.handing.runscript import script
 from lab.model import Experiment, State, replay
+from lab.notify.due import Around, silent_since
+from lab.settings import Settings
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 COMMIT = "a1b2c3d4e5" * 4
@@ -302,6 +304,14 @@ def test_a_failed_run_ends_the_request_and_is_packed(tmp_path: Path) -> None:
     assert run.facts["exit"] == "3"
 
 
+def test_a_run_over_its_time_is_ended_and_says_so(tmp_path: Path) -> None:
+    words = ("--", PYTHON, "-c", "import time; time.sleep(60)")
+    a_request(tmp_path / "r003", runs=(Planned("e001.1", 42, words),), kill_after=1)
+    go(tmp_path / "r003", os.environ["PATH"])
+    (run,) = opened(tmp_path / "r003/result-r003.tar.gz", tmp_path)
+    assert (run.facts["exit"], run.facts["timed_out"]) == ("124", "yes")
+
+
 def test_the_script_refuses_other_code_and_a_missing_input(tmp_path: Path) -> None:
     place = tmp_path / "r003"
     a_request(place, share=("data", ".venv"))
@@ -407,6 +417,14 @@ def test_moving_to_another_machine_turns_what_counts_around() -> None:
     ])  # fmt: skip
     assert [r.id for r in state.get("e000").good_runs] == ["e000.2"] and state.get("e000").metric == 0.8
     assert [r.id for r in state.get("e001").good_runs] == ["e001.1"]
+
+
+def test_nobody_is_called_silent_while_a_person_has_runs_to_make() -> None:
+    settings = Settings(command="python train.py", metric="val_bpb", goal="min")
+    state, around = State(active_at="2026-11-20T10:00:00+00:00"), Around(now="2026-11-21T10:00:00+00:00")
+    assert silent_since(state, settings, around)
+    state.waiting = ["e001.1"]
+    assert silent_since(state, settings, around) == ""
 
 
 # -- the checkpoint ------------------------------------------------------------------------------------

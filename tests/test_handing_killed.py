@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,7 @@ def killed_everywhere(
 
     names = points(fresh("enumerate"), act)
     assert len(names) >= least, names
+    names = names if os.environ.get("FAULTS_EVERY_POINT") else names[::2]
     for number, name in enumerate(names):
         pair = fresh(str(number))
         act(pair, {"AUTORESEARCH_DIE_AT": name})

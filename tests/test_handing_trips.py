@@ -324,6 +324,14 @@ def test_a_withdrawn_request_ends_its_experiment_and_its_result_comes_too_late(p
     here.refused(4, "handoff", "--withdraw", "r009")
 
 
+def test_init_takes_the_mode_and_finish_names_what_is_still_out(tmp_path: Path) -> None:
+    here = a_project(tmp_path / "p")
+    here.ok("init", "--tag", "t1", "--mode", "collaborative")
+    assert here.ok("baseline")["status"] == "running"
+    assert "mode: collaborative" in here.read("autoresearch.yaml")
+    assert "r001 is still with a person" in here.run("finish").out
+
+
 def test_what_cannot_be_handed_out_says_why_and_no_key_goes_out(pair: Pair) -> None:
     here = pair.here
     here.refused(2, "handoff")

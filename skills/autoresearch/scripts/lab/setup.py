@@ -179,6 +179,9 @@ def end(lab: Lab) -> list[str]:
     running = [run.id for _, run in state.at_work()]
     if running:
         raise LabError(f"run {', '.join(running)} is still at work", "`wait` for it, or `stop --now`")
+    out = ", ".join(dict.fromkeys(run.request for _, run in state.handed()))
+    if out:
+        lab.told.append(f"{out} is still with a person: its result cannot be taken any more")
     lab.told += ideas.follow(lab)  # the journal is put aside at the next `init`
     _, head = workspace.head()
     edited = workspace.changes(state.incumbent_commit, lab.settings.edit, (), lab.settings.ideas_inbox).inside
