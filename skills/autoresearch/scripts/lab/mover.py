@@ -39,13 +39,14 @@ def ensure(lab: Lab) -> None:
         return
     step("mover.start")
     log = lab.home / LOG
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_ITS_OWN}
     try:
         fresh = not log.exists() or log.stat().st_size > LOG_BYTES
         with log.open("wb" if fresh else "ab") as file:
             subprocess.Popen(
                 [sys.executable, str(ENTRY), "-C", str(lab.root), "move"],
                 cwd="/",
-                env={name: value for name, value in os.environ.items() if name not in NOT_ITS_OWN},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
