@@ -83,18 +83,30 @@ def test_a_loss_that_begins_below_zero_is_never_called_diverged(start: float, la
     assert judged(points, mode="divergence")[0] == ""
 
 
-def test_a_loss_that_is_no_number_for_three_looks_has_diverged() -> None:
+def test_a_loss_that_is_no_number_for_three_lines_has_diverged() -> None:
     judge = Judge(Terms("divergence", 100.0))
     assert judge.look(b"step 1 loss 3.0\n", 1) == ("", "")
-    said = [judge.look(b"step 1 loss 3.0\nstep 2 loss nan\n", 2 + k)[0] for k in range(3)]
+    said = [judge.look(b"step 1 loss 3.0\nstep %d loss nan\n" % k, 2 + k)[0] for k in range(3)]
     assert said == ["", "", DIVERGED]
+
+
+@pytest.mark.parametrize("line", ["loss info: written", "no loss nanny", "val_loss_inf 3", "inf loss is bad"])
+def test_words_that_begin_like_nan_are_none(line: str) -> None:
+    judge = Judge(Terms("divergence", 100.0))
+    assert [judge.look(f"step 1 loss 3.0\n{line}\n".encode(), k) for k in range(5)] == [("", "")] * 5
 
 
 def test_a_number_after_a_nan_clears_it() -> None:
     judge = Judge(Terms("divergence", 100.0))
-    for k in range(6):
-        line = b"step %d loss nan\n" % k if k % 2 else b"a\nb\nstep %d loss 3.%d\n" % (k, k)
+    for k in range(9):
+        line = b"step %d loss nan\n" % k if k % 3 else b"step %d loss nan\nstep %d loss 3.%d\n" % (k, k, k)
         assert judge.look(line, k) == ("", "")
+
+
+def test_one_nan_that_stays_the_last_line_is_no_divergence() -> None:
+    judge = Judge(Terms("divergence", 100.0))
+    for second in range(50):
+        assert judge.look(b"step 1 loss 3.0\nstep 2 loss nan\nevaluating ...\n", second) == ("", "")
 
 
 def test_what_is_only_shown_again_is_no_further_look() -> None:

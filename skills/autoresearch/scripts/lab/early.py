@@ -23,7 +23,7 @@ FIRST = 1 / 3  # of the budget: before it nothing is hopeless
 SURE = 0.99865  # one side of 3 sigma
 BEYOND = 4.0  # times its start: a loss above it has diverged, when it stays there ...
 STAYS = 0.1  # ... for this share of the budget
-NOT_FINITE = 3  # looks in a row at a loss that is no number
+NOT_FINITE = 3  # lines in a row, as they are seen, whose loss is no number
 LASTS = 0.2  # of the budget: so long a loss lies beyond the incumbent's runs ...
 IN_A_ROW = 3  # ... at so many looks at least
 STILL = 0.01  # of its start: a loss this near to it has not moved
@@ -31,7 +31,9 @@ FINISHES = 0.1  # of the runs go on whatever the rule says
 LEAST_CURVES = 3
 LOOKS = 200  # in a budget
 BAD = re.compile(
-    rb"(?<![\w./])(?:train(?:ing)?[_/ ]|smooth_)?loss['\"]?[ \t]{0,8}[:=]?[ \t]{0,8}[-+]?(nan|inf)", re.I
+    rb"(?<![\w./])(?:train(?:ing)?[_/ ]|smooth_)?loss['\"]?[ \t]{0,8}[:=]?[ \t]{0,8}[-+]?"
+    rb"(?:nan|inf|infinity)(?![\w.])",
+    re.I,
 )
 
 Point = tuple[float, float]  # progress from 0 to 1, loss
@@ -72,7 +74,8 @@ class Judge:
 
     terms: Terms
     points: list[Point] = field(default_factory=list)
-    bad: int = 0  # looks in a row at a loss that is no number
+    bad: int = 0  # lines in a row whose loss is no number
+    bad_line: bytes = b""  # the last of them
     beyond: list[float] = field(default_factory=list)  # where, in a row, beyond the incumbent's runs
     above: float | None = None  # since when the loss is a multiple of its start
     shown: tuple[float | None, float] | None = None  # step and loss; what is only shown again is no point
@@ -81,9 +84,10 @@ class Judge:
     def look(self, tail: bytes, elapsed: float) -> tuple[str, str]:
         """The outcome and its reason when the run should end now, else two empty words."""
         reading = last_reading(tail)
-        lines = tail.rstrip().splitlines()[-2:]
-        if any(BAD.search(line[:1000]) for line in lines):
-            self.bad += 1
+        line = next((one[:1000] for one in reversed(tail.splitlines()) if b"loss" in one.lower()), b"")
+        if BAD.search(line):
+            self.bad += line != self.bad_line  # shown once, it may be an overflow that the next step mends
+            self.bad_line = line
         elif reading.loss is not None and (reading.step, reading.loss) != self.shown:
             self.bad, self.shown = 0, (reading.step, reading.loss)
             share = reading.share if reading.share is not None else elapsed / self.terms.seconds
@@ -114,7 +118,7 @@ class Judge:
 
     def _diverged(self) -> tuple[str, str] | None:
         if self.bad >= NOT_FINITE:
-            return DIVERGED, f"its loss is no number any more, {NOT_FINITE} looks in a row"
+            return DIVERGED, f"its loss is no number any more, {NOT_FINITE} lines in a row"
         if self.above is None or self.points[-1][0] - self.above < STAYS:
             return None
         (_, start), (progress, loss) = self.points[0], self.points[-1]
