@@ -59,7 +59,7 @@ def _arm(name: str, incumbent: Experiment) -> Arm:
 
 
 def _without(lab: Lab, incumbent: Experiment, keep: Experiment) -> Arm:
-    """The incumbent without one keep; its commit is held by a ref before the journal names it."""
+    """The incumbent without one keep."""
     arm = {
         **_arm(f"without {keep.id}", incumbent),
         "of": keep.id,
@@ -76,7 +76,7 @@ def _without(lab: Lab, incumbent: Experiment, keep: Experiment) -> Arm:
         return {**arm, "trouble": CONFLICT}
     if tree == incumbent.tree and arguments(args) == arguments(incumbent.args):
         return {**arm, "trouble": "nothing of it is left in the incumbent"}
-    return {**arm, "args": args, "commit": variant_commit(lab, incumbent, tree, f"without-{keep.id}")}
+    return {**arm, "args": args, "commit": variant_commit(lab, incumbent, tree)}
 
 
 def _tree_without(lab: Lab, incumbent: Experiment, keep: Experiment) -> str | None:
@@ -107,14 +107,12 @@ def _text(lab: Lab, commit: str, path: str) -> str | None:
     return None if data is None or b"\0" in data else data.decode("utf-8", "surrogateescape")
 
 
-def variant_commit(lab: Lab, incumbent: Experiment, tree: str, name: str) -> str:
-    """A commit of a variant under a ref of its own; the same variant always has the same one."""
+def variant_commit(lab: Lab, incumbent: Experiment, tree: str) -> str:
+    """A commit of a variant; the same code always has the same one."""
     if tree == incumbent.tree:
         return incumbent.commit
-    message = f"{incumbent.id} {name.replace('-', ' ')}\n\nA variant, measured beside the loop.\n"
-    commit = lab.workspace.commit_tree(tree, incumbent.commit, message, incumbent.verdict_at)
-    lab.workspace.ensure_ref(f"refs/autoresearch/{lab.state.tag}/{studies.next_id(lab)}.{name}", commit)
-    return commit
+    message = f"A variant of {incumbent.id}, measured beside the loop\n"
+    return lab.workspace.commit_tree(tree, incumbent.commit, message, incumbent.verdict_at)
 
 
 def _args_before(state: State, keep: Experiment) -> str:

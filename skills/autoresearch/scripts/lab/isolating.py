@@ -107,17 +107,10 @@ def _arm(
     tree = lab.workspace.tree_with(incumbent.commit, contents) if contents else incumbent.tree
     words = {one.name: one.switch for one in turn}
     on = ", ".join(f"{n} {'off' if s.default else 'on'}" for n, s in words.items()) or "as it stands"
-    label = name.replace(" ", "-").replace("--", "-")
     return {
-        "name": name, "of": of, "commit": variant_commit(lab, incumbent, tree, _ref_name(label)),
+        "name": name, "of": of, "commit": variant_commit(lab, incumbent, tree),
         "args": args, "against": against, "without": without, "words": on, "trouble": "",
     }  # fmt: skip
-
-
-def _ref_name(label: str) -> str:
-    """The label without what a ref may not have."""
-    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in label)
-    return kept.strip("-")[:80]
 
 
 def turned_args(line: str, options: Sequence[Switch]) -> str:

@@ -8,6 +8,7 @@ any point. Its runs are evidence for no decision and change neither branch nor i
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from collections.abc import Iterable
 
@@ -74,10 +75,12 @@ def begin(lab: Lab, kind: str, arms: list[Arm], pairs: int | None, runs: int | N
             f"--runs {least}, or name fewer",
             USAGE,
         )
+    identity = f"a{len(lab.state.studies) + 1}"
+    _hold(lab, identity, arms)
     step("study.plan.before")
     lab.journal.append(
         "study_started",
-        study=f"a{len(lab.state.studies) + 1}",
+        study=identity,
         kind=kind,
         experiment=lab.state.incumbent_id,
         arms=arms,
@@ -97,9 +100,13 @@ def _share(arms: list[Arm]) -> None:
             arm["runs_as"] = name if name != arm["name"] else ""
 
 
-def next_id(lab: Lab) -> str:
-    """The id that the next new study will have."""
-    return f"a{len(lab.state.studies) + 1}"
+def _hold(lab: Lab, identity: str, arms: Iterable[Arm]) -> None:
+    """Keep the commits of the variants from git's gc, before the journal names them."""
+    for number, arm in enumerate(arms):
+        if arm["commit"] != lab.state.incumbent_commit:
+            label = re.sub(r"[^A-Za-z0-9_]+", "-", str(arm["name"])).strip("-")[:60]
+            ref = f"refs/autoresearch/{lab.state.tag}/{identity}.{number}-{label}"
+            lab.workspace.ensure_ref(ref, str(arm["commit"]))
 
 
 # -- one step ------------------------------------------------------------------------------------------
