@@ -163,6 +163,7 @@ class Looker:
     def _work(self, e: Experiment, run: Run) -> Work:
         folder = self.lab.run_dir(run)
         beat = self.lab.runner.heartbeat(folder) or {}
+        waits = beat.get("waits_for") or (not beat and self.lab.runner.place(folder))
         elapsed = _float(beat.get("elapsed"))
         age = None if not beat else max(0.0, time.time() - (_float(beat.get("at")) or 0.0))
         running = None if elapsed is None or age is None else elapsed + min(age, SILENT_SECONDS)
@@ -177,7 +178,7 @@ class Looker:
         return Work(
             run=run.id,
             experiment=e.id,
-            words=said(e.hypothesis, WORDS),
+            words=said(f"{waits}: {e.hypothesis}" if waits else e.hypothesis, WORDS),
             seed=run.seed,
             elapsed=running,
             reading=reading,
