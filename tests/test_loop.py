@@ -454,12 +454,16 @@ def test_a_keep_that_conflicts_leaves_both_versions_and_stops_the_next_try(world
 
 def test_a_second_try_is_queued_and_measured_on_the_new_incumbent(world: Project) -> None:
     world.begin(repeats=3)  # no noise, so that one run decides
-    world.edit("value = LR", "import time; time.sleep(2)\nvalue = -0.3 + LR")
+    gate = world.root.parent / "gate"
+    world.env["GATE"] = str(gate)
+    wait = "import time\nwhile not os.path.exists(os.environ['GATE']):\n    time.sleep(0.02)\n"
+    world.edit("value = LR", f"{wait}value = -0.3 + LR")
     world.ok("try", "first", "--wait", "0")
     world.edit("LR = 1.00", "LR = 0.90")
     second = world.ok("try", "second", "--wait", "0")
     assert second["status"] == "queued"
     assert world.ok("status")["queued"] == ["e002"]
+    gate.touch()
     assert world.ok("wait", "e001")["verdict"] == "keep"
     done = world.ok("wait", "e002")
     assert done["verdict"] == "keep"
