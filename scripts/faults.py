@@ -49,6 +49,7 @@ ROWS: dict[str, Row] = {
         (
             ("test_crash_points.py", ""),
             ("test_crash_pairs.py", ""),
+            ("test_heldout.py", "killed"),
             ("test_verify.py", "killed"),
             ("test_supervisor.py", "anywhere"),
         ),
