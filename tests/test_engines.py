@@ -20,6 +20,7 @@ from runs import a_run, alive, pids_in, result_of, tree_of
 from runs import until as wait_for
 from world import ENTRY, PREPARE, Project, a_project
 
+from lab import mover
 from lab.cluster import Cluster
 from lab.runners import catalog
 from lab.runners.base import Examined, State
@@ -146,23 +147,27 @@ def until(world: World, true, seconds: float = 240) -> None:
         time.sleep(0.1)
 
 
-def kill_mover(world: World) -> None:
-    """End what moves the campaign on while nobody calls."""
-    found = world.project.ok("status")["slots"]["mover"]
+def kill_driver_and_mover(world: World) -> None:
+    """End with -9 an agent's call that waits, and what moves the campaign on while nobody calls."""
+    driver = world.project.start("wait", "--max", "300")
+    before = len(world.events("run_ended"))
+    until(world, lambda: len(world.events("run_ended")) > before or driver.poll() is not None)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    found = mover.alive(world.project.root / ".autoresearch")
     if found:
-        os.kill(int(found), signal.SIGKILL)
+        os.kill(found, signal.SIGKILL)
 
 
-def propose_twelve(world: World) -> dict[str, str]:
-    """Twelve candidates: mode by experiment."""
-    modes = {4: "broken", 7: "hangs"}
-    said = {}
-    for n in range(1, 13):
-        world.project.edit("LR = 1.00", f"LR = {1 + n / 100:.2f}")
-        world.project.edit('MODE = "fine"', f'MODE = "{modes.get(n, "fine")}"')
-        answer = world.project.ok("try", f"change number {n}", "--wait", "0")
-        said[answer["experiment"]] = modes.get(n, "fine")
-    return said
+MODES = {4: "broken", 7: "hangs"}  # by the number of the experiment; all others are fine
+
+
+def propose(world: World, number: int) -> None:
+    """Edit and hand in candidate `number`, without waiting for it."""
+    world.project.edit("LR = 1.00", f"LR = {1 + number / 100:.2f}")
+    world.project.edit('MODE = "fine"', f'MODE = "{MODES.get(number, "fine")}"')
+    answer = world.project.ok("try", f"change number {number}", "--wait", "0")
+    assert answer["experiment"] == f"e{number:03d}"
 
 
 @pytest.mark.parametrize("cluster", ["slurm", "ray"], indirect=True)
@@ -172,20 +177,21 @@ def test_twelve_experiments_two_at_a_time_survive_kills_of_driver_and_node(
     world = a_world(tmp_path / "project", diary, cluster.settings(slots=2))
     project = world.project
     project.begin()
-    modes = propose_twelve(world)
-    assert len(modes) == 12
-    driver = project.start("wait", "--max", "300")
-    until(world, lambda: len(world.events("run_ended")) >= 3)
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
-    kill_mover(world)
-    if cluster.kind == "slurm":
-        until(world, lambda: set(states(world)) == {"running"})  # nobody lives who would start another
-        cluster.restart_node()
-    project.ok("resume")
-    cancelled = cancel_one(world)
+    cancelled = ""
+    for number in range(1, 13):
+        propose(world, number)
+        if number == 6:
+            kill_driver_and_mover(world)
+            # Nobody lives who would start another run: those at work are on the node, or have ended.
+            until(world, lambda: not {"starting", "absent"} & set(states(world)))
+            if cluster.kind == "slurm":
+                cluster.restart_node()
+            project.ok("resume")
+        if number > 7 and not cancelled:
+            cancelled = cancel_one(world)
     until(world, lambda: project.run("wait", "--max", "10") and not open_ones(world))
 
+    modes = {f"e{n:03d}": MODES.get(n, "fine") for n in range(1, 13)}
     ended = world.events("run_ended")
     outcomes = {row["run"]: row["outcome"] for row in ended}
     verdicts = {row["experiment"]: row["verdict"] for row in world.events("verdict")}
@@ -222,23 +228,24 @@ def states(world: World) -> list[str]:
 
 
 def cancel_one(world: World) -> str:
-    """End a run that is at work, as `stop --now` does; it is repeated like every run that was cancelled."""
+    """Cancel a run that is at work, as `stop --now` does, and name it; it is repeated. "" when none is."""
     from lab.campaign import Lab
 
     lab = Lab(world.project.root)
-    found: list[str] = []
+    lab.read()
+    for experiment, run in lab.state.at_work():
+        state = lab.runner.poll(lab.run_dir(run))
+        if experiment.number > 7 and (
+            state == "starting" or state == "running" and not ending(world, run.id)
+        ):
+            lab.runner.cancel(lab.run_dir(run))
+            return run.id
+    return ""
 
-    def one_at_work() -> bool:
-        lab.read()
-        for experiment, run in lab.state.at_work():
-            if experiment.id not in ("e004", "e007") and lab.runner.poll(lab.run_dir(run)) == "running":
-                lab.runner.cancel(lab.run_dir(run))
-                found.append(run.id)
-                return True
-        return False
 
-    until(world, one_at_work)
-    return found[0]
+def ending(world: World, run: str) -> bool:
+    """Whether the run's training has said that it is about to end."""
+    return any(row["run"].startswith(f"{run}:") and row["what"] == "end" for row in world.rows())
 
 
 # -- the same campaign everywhere ------------------------------------------------------------------------
