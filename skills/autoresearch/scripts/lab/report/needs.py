@@ -108,7 +108,10 @@ def _issue(m: Material) -> Need | None:
         return None
     first, more = m.beside.issues[0], len(m.beside.issues) - 1
     others = f" (and {plural(more, 'other issue')})" if more else ""
-    return Need(f"found wrong, and not mended: {said(first.text, 160)}{others}", f"recall {shlex.quote(first.evidence)}")
+    return Need(
+        f"found wrong, and not mended: {said(first.text, 160)}{others}",
+        f"recall {shlex.quote(first.evidence)}",
+    )
 
 
 def _noise(m: Material) -> Need | None:
