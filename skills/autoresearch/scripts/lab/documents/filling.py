@@ -12,9 +12,10 @@ from pathlib import Path
 from lab import morning, notes
 from lab.campaign import Lab
 from lab.documents import regions
-from lab.documents.contents import PARTS, Facts
+from lab.documents.contents import PARTS
 from lab.documents.kinds import NOTEBOOK, Kind, template
 from lab.documents.regions import Place
+from lab.documents.tried import Facts
 from lab.errors import REFUSED, USAGE, LabError
 from lab.model import Experiment, now
 from lab.redact import hide_secrets
