@@ -281,7 +281,8 @@ def own_points(rows: list[Row], part: str) -> str:
     values = [row["val_bpb"] for row in rows if row["part"] == part]
     good = [value for value in values if value is not None]
     median = f"{statistics.median(good):.4f}" if good else "none"
-    return f"{part}: {len(values)} points of its own, {len(values) - len(good)} failed, median of the others {median}"
+    failed = len(values) - len(good)
+    return f"{part}: {len(values)} points of its own, {failed} failed, median of the others {median}"
 
 
 def last_word(rows: list[Row], part: str) -> tuple[float, float] | None:
