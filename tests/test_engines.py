@@ -48,6 +48,8 @@ print("step 1 loss 3.2", flush=True)
 if MODE == "broken":
     note("end")
     raise ValueError("a broken idea")
+if MODE == "slow":
+    time.sleep(600)
 if MODE == "hangs":
     import signal
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -279,7 +281,7 @@ def small_campaign(folder: Path, diary: Path, runner: str) -> list[dict]:
     project.env["SLEEP"] = "0.1"
     project.begin(repeats=2)
     for n, (old, new) in enumerate(
-        [("LR = 1.00", "LR = 0.50"), ("LR = 0.50", "LR = 0.70"), ("fine", "broken"), ("fine", "hangs")]
+        [("LR = 1.00", "LR = 0.50"), ("LR = 0.50", "LR = 0.70"), ("fine", "broken"), ("fine", "slow")]
     ):
         project.edit(old, new)
         answer = project.ok("try", f"change number {n}", "--wait", "100")
