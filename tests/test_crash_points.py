@@ -273,28 +273,6 @@ def test_a_sweep_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -
     run_points(prepared["ready"], tmp_path, go, after, at_least=9, worth_it=own)
 
 
-def test_a_sweep_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -> None:
-    """One trial and its verdict as an ordinary experiment pass every step of a sweep's own."""
-    call = ("sweep", "--trials", "1", "--sampler", "random", "--wait", "60")
-
-    def go(trial: Trial, env: dict[str, str]) -> None:
-        trial.world.run(*call, env=env)
-
-    def after(trial: Trial) -> None:
-        trial.world.ok("resume")
-        for _ in range(5):
-            if any(r["event"] == "sweep_ended" for r in trial.world.records()):
-                break
-            trial.world.run(*call)
-        trial.settle()
-        trial.check(["keep", "discard", "keep"])
-
-    def own(point: str) -> bool:  # what `try` passes as well is killed there
-        return "sweep" in point or point.startswith(("journal.proposed", "journal.verdict"))
-
-    run_points(prepared["ready"], tmp_path, go, after, at_least=9, worth_it=own)
-
-
 def test_a_confirm_killed_at_any_step(prepared: dict[str, Path], tmp_path: Path) -> None:
     """One of the ten runs passes every step there is, and a second one every step of its journal."""
 
