@@ -583,10 +583,14 @@ def test_stop_now_ends_the_run_and_resume_repeats_it(world: Project) -> None:
 
 def test_a_wait_that_ends_first_says_124_and_loses_nothing(world: Project) -> None:
     world.begin()
-    world.edit("value = ", "import time; time.sleep(0.6)\nvalue = ")
+    gate = world.root.parent / "gate"
+    world.env["GATE"] = str(gate)
+    wait = "import time\nwhile not os.path.exists(os.environ['GATE']):\n    time.sleep(0.02)\n"
+    world.edit("value = ", f"{wait}value = ")
     answer = world.run("--json", "try", "slow", "--wait", "0.1")
     assert answer.code == 124 and answer.json["status"] == "running"
     assert world.run("--json", "wait", "--max", "0.05").code == 124
+    gate.touch()
     assert world.run("--json", "wait").json["status"] == "done"
     assert world.run("--json", "wait").code == 0
 
