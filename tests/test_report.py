@@ -482,9 +482,13 @@ def test_a_flag_is_a_doubt_and_needs_a_person() -> None:
 
 
 def test_what_was_found_wrong_and_is_not_mended_needs_a_person() -> None:
-    story = told(a_campaign(keep(0.03)), issues=(Note("the labels are shifted", "the labels"), Note("b", "b")))
+    story = told(
+        a_campaign(keep(0.03)), issues=(Note("the labels are shifted", "the labels"), Note("b", "b"))
+    )
     found = next(need for need in story.needs if "labels" in need.reason)
-    assert "the labels are shifted (and 1 other issue)" in found.reason and found.verb == "recall 'the labels'"
+    assert (
+        "the labels are shifted (and 1 other issue)" in found.reason and found.verb == "recall 'the labels'"
+    )
     for text in (Page(story).html(), markdown(story), "\n".join(wake(story))):
         assert "the labels are shifted" in text
 

@@ -175,7 +175,11 @@ def disagreement(run: Run) -> str:
 
 def unverified(run: Run) -> str:
     """Say that nothing but a log stands behind a run, or ""."""
-    return f"{run.id} came back as a bare log: nobody can say what code made it" if run.proof == "unverified" else ""
+    return (
+        f"{run.id} came back as a bare log: nobody can say what code made it"
+        if run.proof == "unverified"
+        else ""
+    )
 
 
 def warnings(state: State) -> list[str]:

@@ -40,7 +40,9 @@ class Beside:
     curves: Mapping[str, Curve] = field(default_factory=dict)  # by run
     account: Mapping[str, object] = field(default_factory=dict)  # what the keeps are worth, see lab.account
     lessons: tuple[Note, ...] | None = None  # None: nothing keeps them in this release
-    issues: tuple[Note, ...] = ()  # found in this campaign and not mended; the evidence: words to recall it by
+    issues: tuple[
+        Note, ...
+    ] = ()  # found in this campaign and not mended; the evidence: words to recall it by
     ideas: str = ""
     pages: tuple[str, ...] = ()  # reports that lie there
 

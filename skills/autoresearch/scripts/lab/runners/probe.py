@@ -32,8 +32,8 @@ def ask(
         raise LabError("this system has no sandbox, and one is required", "`sandbox: auto` goes without")
     try:
         process = subprocess.Popen(
-            box.argv(command), cwd=folder, env=dict(env) | box.variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True, preexec_fn=box.enter,
+            box.argv(command), cwd=folder, env=dict(env) | box.variables, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=box.enter,
         )  # fmt: skip
         box.in_force()
     except OSError as error:

@@ -41,7 +41,7 @@ def check_commits(lab: Lab, records: list[tuple[int, Record]], found: Findings) 
 
 
 def _variants(record: Record) -> dict[str, str]:
-    """"a1 without e003" -> the commit that this arm of a study runs."""
+    """ "a1 without e003" -> the commit that this arm of a study runs."""
     arms = record["arms"]
     assert isinstance(arms, list)
     return {f"{record['study']} {arm['name']}": str(arm["commit"]) for arm in arms}
