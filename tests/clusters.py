@@ -132,9 +132,7 @@ def _free_ports(count: int) -> list[int]:
             one.close()
 
 
-@pytest.fixture(scope="session")
-def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """munge, slurmctld and slurmd with two fake devices."""
+def _slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     _install_slurm()
     folder = tmp_path_factory.mktemp("slurm")
     try:
@@ -142,6 +140,18 @@ def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place("slurm", {"SLURM_CONF": str(folder / "etc" / "slurm.conf")}, Cluster(gpus=1), folder)
     finally:
         _run([*_as_root(), str(SCRIPT), "down", str(folder)])
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """munge, slurmctld and slurmd with two fake devices."""
+    yield from _slurm(tmp_path_factory)
+
+
+@pytest.fixture
+def own_slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A Slurm for a test that kills its controller: another one does not get every device back after it."""
+    yield from _slurm(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from clusters import cluster, ray_cluster, slurm_cluster  # noqa: F401 - fixtures for every test
+from clusters import cluster, own_slurm, ray_cluster, slurm_cluster  # noqa: F401 - fixtures for every test
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = ROOT / "skills" / "autoresearch" / "scripts" / "autoresearch.py"

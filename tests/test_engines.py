@@ -351,8 +351,10 @@ class Silent(Controller):
 
 
 def test_a_run_goes_on_while_the_controller_is_dead(
-    slurm: Slurm, slurm_cluster: Place, tmp_path: Path
+    own_slurm: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SLURM_CONF", own_slurm.env["SLURM_CONF"])
+    slurm = Slurm(own_slurm.cluster)
     code = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.1)\nprint('val_bpb: 0.9')"
     run_dir = a_run(tmp_path, code, kill_after=300)
     slurm.submit(run_dir, os.environ)
@@ -361,12 +363,12 @@ def test_a_run_goes_on_while_the_controller_is_dead(
     # after a change, so here is one.
     held, other, at = Slurm(Cluster(extra=("--hold",))), a_run(tmp_path, name="e002.1"), time.time()
     held.submit(other, os.environ)
-    wait_for(lambda: slurm_cluster.saved_at() > at, 120)
+    wait_for(lambda: own_slurm.saved_at() > at, 120)
     held.cancel(other)
-    slurm_cluster.kill_controller()
-    assert Slurm(slurm_cluster.cluster).poll(run_dir) == "unavailable"
-    slurm_cluster.start_controller()
-    assert Slurm(slurm_cluster.cluster).poll(run_dir) == "running"
+    own_slurm.kill_controller()
+    assert Slurm(own_slurm.cluster).poll(run_dir) == "unavailable"
+    own_slurm.start_controller()
+    assert Slurm(own_slurm.cluster).poll(run_dir) == "running"
     (tree_of(run_dir) / "go").touch()
     assert result_of(run_dir, slurm)["outcome"] == "ok"
 
