@@ -107,3 +107,9 @@ def test_the_baseline_is_closed_once_something_was_kept(world: Project) -> None:
     assert world.ok("try", "halve the rate")["verdict"] == "keep"
     assert "e001" in world.refused(4, "baseline", "--repeats", "3")["message"]
     assert world.ok("baseline", "--repeats", "1")["incumbent"]["experiment"] == "e001"
+
+
+def test_finish_without_a_keep_names_nothing_to_merge(tmp_path: Path) -> None:
+    project = a_project(tmp_path / "project")
+    project.begin()
+    assert "git merge" not in project.run("finish").out

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab import detached
 from lab.campaign import Lab
 from lab.steps import step
 
-ENTRY = Path(__file__).resolve().parents[1] / "autoresearch.py"
 LOCK, LOG = "mover.lock", "mover.log"
 ASKED_TIMES = 5
-LOG_BYTES = 100_000  # from here on its log begins anew
 NOT_ITS_OWN = ("AUTORESEARCH_AGENT",)  # what carries it ends with an agent's session
 
 
@@ -38,20 +35,9 @@ def ensure(lab: Lab) -> None:
     if lab.aside or not needed(lab) or alive(lab.home):
         return
     step("mover.start")
-    log = lab.home / LOG
     environment = {name: value for name, value in os.environ.items() if name not in NOT_ITS_OWN}
     try:
-        fresh = not log.exists() or log.stat().st_size > LOG_BYTES
-        with log.open("wb" if fresh else "ab") as file:
-            subprocess.Popen(
-                [sys.executable, str(ENTRY), "-C", str(lab.root), "move"],
-                cwd="/",
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
+        detached.start(lab.root, ["move"], lab.home / LOG, environment)
     except OSError as error:
         lab.told.append(f"what is queued starts only when somebody calls: {error.strerror}")
 

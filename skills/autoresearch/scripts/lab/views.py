@@ -290,7 +290,9 @@ def near_misses(state: State, goal: str) -> str:
 
 
 def merge_hint(state: State) -> list[str]:
-    """How a person takes the keeps over."""
+    """How a person takes the keeps over; nothing where there is none."""
+    if state.incumbent_commit == state.base:
+        return []
     return [
         f"look:  git log --oneline {state.base[:12]}..{state.branch}",
         f"take:  git merge {shlex.quote(state.branch)}   (on the branch you want it in)",

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab import detached
 from lab.campaign import Lab
 from lab.errors import BUSY, LabError
 from lab.steps import step
-
-ENTRY = Path(__file__).resolve().parents[2] / "autoresearch.py"
-LOG_BYTES = 100_000  # from here on its log begins anew
 
 
 def ensure(lab: Lab) -> None:
@@ -28,7 +24,7 @@ def ensure(lab: Lab) -> None:
         if alive(folder):
             return
         step("messenger.start")
-        _start(lab.root, folder / "messenger.log")
+        detached.start(lab.root, ["notify", "run"], folder / "messenger.log")
     except OSError as error:
         lab.told.append(f"messages cannot be sent: {error.strerror}")
 
@@ -44,20 +40,6 @@ def alive(folder: Path) -> int:
     except FileNotFoundError:
         pass
     return 0
-
-
-def _start(root: Path, log: Path) -> None:
-    """A process of its own session that nobody waits for; what it needs of the environment it inherits."""
-    fresh = not log.exists() or log.stat().st_size > LOG_BYTES
-    with log.open("wb" if fresh else "ab") as file:
-        subprocess.Popen(
-            [sys.executable, str(ENTRY), "-C", str(root), "notify", "run"],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
 
 
 @contextmanager
