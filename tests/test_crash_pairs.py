@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_crash_points import EDITS, Trial, prepared  # noqa: F401 - a fixture
+from test_crash_points import EDITS, Trial, counts, prepared  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.faults
 

@@ -55,14 +55,15 @@ EDITS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _counts() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def counts() -> Iterator[None]:
+    COUNTS.mkdir(exist_ok=True)  # another module's use of `prepared` took it away
     yield
     shutil.rmtree(COUNTS)
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def prepared(counts: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Projects to copy: one fresh, one with the baseline measured."""
     folder = tmp_path_factory.mktemp("prepared")
     fresh = a_project(folder / "fresh", {"train.py": TRAIN, "prepare.py": PREPARE})

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_crash_points import EDITS, TRAIN, Trial, prepared  # noqa: F401 - a fixture
+from test_crash_points import EDITS, TRAIN, Trial, counts, prepared  # noqa: F401 - fixtures
 from world import ENTRY
 
 pytestmark = pytest.mark.faults
