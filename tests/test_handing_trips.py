@@ -357,3 +357,22 @@ def test_a_confirmation_is_two_requests_and_one_answer(pair: Pair) -> None:
     assert (done["verdict"], done["gain"], len(done["runs"])) == ("confirmed", 0.5, 10)
     assert len({run["seed"] for run in done["runs"]}) == 5
     assert here.run("verify").code == 0
+
+
+def test_ideas_travel_with_the_baseline_and_are_judged_once_that_is_back(tmp_path: Path) -> None:
+    project = a_project(tmp_path / "my project", {"train.py": TRAIN, "prepare.py": PREPARE})
+    project.write("autoresearch.yaml", SETTINGS)
+    pair = Pair(project, tmp_path)
+    project.ok("init", "--tag", "t1")
+    project.ok("baseline", "--repeats", "2")
+    project.edit("LR = 1.00", "LR = 0.50")
+    project.ok("try", "half")
+    project.edit("LR = 1.00", "LR = 1.50")
+    project.ok("try", "more")
+    for name in ("r003", "r002"):
+        pair.ingest(pair.run(name))
+        assert not any(r["event"] == "verdict" for r in project.records())
+    pair.ingest(pair.run("r001"))
+    verdicts = {r["experiment"]: r["verdict"] for r in project.records() if r["event"] == "verdict"}
+    assert verdicts["e000"] == "keep" and verdicts["e001"] == "keep" and verdicts.get("e002") != "keep"
+    assert project.ok("verify")["holds"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -59,9 +59,18 @@ def _advance_once(lab: Lab) -> bool:
         experiments = [e for e in experiments if e.runs]  # what has begun is not interrupted
         if not experiments:
             return not state.going and _move_aside(lab)
-    if state.baseline and not state.baseline.verdict:
-        experiments = [state.baseline]  # nothing can be compared before it is measured
+    baseline = state.baseline
+    if baseline and (state.incumbent is None or not baseline.verdict):  # nothing to compare with yet
+        if baseline.runs and handover.asked_for(lab) and _ask_beside(lab, experiments):
+            return True
+        experiments = [] if baseline.verdict else [baseline]
     return any(_next_step(lab, experiment) for experiment in experiments) or trials.move(lab)
+
+
+def _ask_beside(lab: Lab, experiments: Sequence[Experiment]) -> bool:
+    """Ask for an experiment's first runs while the baseline is still with a person: one way for both."""
+    waiting = [e for e in experiments if e.id != BASELINE and not e.runs]
+    return any(start(lab, experiment, lab.seed(0)) for experiment in waiting)
 
 
 def _from_people(lab: Lab) -> bool:

@@ -10,6 +10,7 @@ from lab.agenda import find, relatives
 from lab.campaign import Lab
 from lab.decide import new_constants
 from lab.errors import REFUSED, LabError
+from lab.handing import handover
 from lab.launch import check_protected
 from lab.likeness import arguments
 from lab.model import BASELINE, HOME, Experiment, State, now
@@ -67,7 +68,7 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
     state, workspace = lab.state, lab.workspace
     hypothesis, words = hide_secrets(hypothesis), {name: hide_secrets(text) for name, text in words.items()}
     _require_ready(lab)
-    incumbent = state.get(state.incumbent_id)
+    incumbent = state.incumbent or state.get(BASELINE)
     known = ideas.agenda(lab.root)
     if words.get("idea") and (results := find(known, words["idea"]).results):
         lab.told.append(f"idea {words['idea']} was tested before: {', '.join(results[-3:])}")
@@ -125,7 +126,7 @@ def _require_open(state: State) -> None:
 def _require_ready(lab: Lab) -> None:
     state = lab.state
     _require_open(state)
-    if state.incumbent is None:
+    if state.incumbent is None and not handover.asked_for(lab):
         doing = "is not measured yet: `wait` for it" if state.baseline else "has not been run: `baseline`"
         if state.baseline and state.baseline.verdict == "crash":
             doing = "crashed: mend what `show e000` names, then `baseline`"
@@ -166,7 +167,7 @@ def _change_in_scope(lab: Lab, leave_out: bool) -> tuple[list[str], list[str]]:
 def _refuse_repeat(state: State, tree: str, args: str, again: bool) -> None:
     if again:
         return
-    incumbent = state.get(state.incumbent_id)
+    incumbent = state.incumbent or state.get(BASELINE)
     wanted = (tree, arguments(args))
     if wanted == (incumbent.tree, arguments(incumbent.args)):
         raise LabError(

@@ -26,6 +26,12 @@ def handed_out(lab: Lab) -> bool:
     return lab.settings.mode == COLLABORATIVE
 
 
+def asked_for(lab: Lab) -> bool:
+    """Whether a person has the baseline to measure: what is to be compared with it may go with them."""
+    baseline = lab.state.baseline
+    return handed_out(lab) and baseline is not None and baseline.verdict is None
+
+
 def ask(
     lab: Lab, place: Place, experiment: Experiment, seed: int | None, words: Mapping[str, object]
 ) -> bool:
