@@ -179,11 +179,12 @@ def gated(begun: Project, tmp_path: Path) -> Project:
 
 
 def everything(folder: Path) -> dict[str, tuple[int, int]]:
-    """Name, size and time of every file but those a run at work writes."""
+    """Name, size and time of every file but those a run at work, or a mover that looks and leaves, writes."""
+    others = re.compile(r"heartbeat|autoresearch-tmp|^mover\.|^state\.lock$")
     return {
         str(path): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-        if path.is_file() and "heartbeat" not in path.name and "autoresearch-tmp" not in path.name
+        if path.is_file() and not others.search(path.name)
     }
 
 
