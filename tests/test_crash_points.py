@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from world import PREPARE, Project, a_project
+from world import PREPARE, Project, a_project, wait_until
 
-from lab import verify
+from lab import mover, verify
 from lab.campaign import Lab
 
 pytestmark = pytest.mark.slow
@@ -175,6 +175,8 @@ def run_points(
         trial = Trial(template, place)
         try:
             go(trial, {"AUTORESEARCH_DIE_AT": point})
+            # A mover that lives on hands the wish to die on to all it starts, also after a `resume`.
+            wait_until(lambda: not mover.alive(trial.world.root / ".autoresearch"))  # noqa: B023
             after(trial)
         except Exception as error:
             failures.append(f"{point}: {str(error)[:400]}")
