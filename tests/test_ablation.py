@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from pathlib import Path
@@ -12,8 +11,9 @@ from world import PREPARE, Project, a_project
 
 from lab import weights
 from lab.ablation import args_without
+from lab.frozen import freeze, thaw
 from lab.isolating import turned_args
-from lab.model import Run, Study, freeze, replay, thaw
+from lab.model import Run, Study, replay
 from lab.studies import active, next_run
 from lab.switches import OPTION, Switch, switches, turned
 from lab.takeout import taken_out
@@ -211,7 +211,7 @@ def test_every_prefix_of_its_records_is_a_state_that_can_be_kept(night: Project)
     records = night.records()
     for cut in range(len(records)):
         state = replay(records[:cut])
-        assert thaw(json.loads(json.dumps(freeze(state)))) == state
+        assert thaw(freeze(state)) == state
     assert state.studies["a1"].runs
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
 import shutil
@@ -13,7 +12,8 @@ from world import PREPARE, Project, a_project
 from lab import comparison
 from lab.comparison import compare_groups, compare_pairs, judge, signed_rank_p
 from lab.confirm import fresh_seed, next_run
-from lab.model import Confirmation, Run, State, freeze, replay, thaw
+from lab.frozen import freeze, thaw
+from lab.model import Confirmation, Run, State, replay
 
 # The metric is LR and a noise that belongs to seed and LR; the held-out number comes only when asked for.
 TRAIN = """import os, random, time
@@ -308,7 +308,7 @@ def test_a_confirmation_under_way_survives_a_snapshot(night: Project) -> None:
     records = night.records()
     for cut in range(len(records)):
         state = replay(records[:cut])
-        thawed = thaw(json.loads(json.dumps(freeze(state))))
+        thawed = thaw(freeze(state))
         assert thawed == state
     assert isinstance(state, State) and state.confirmations["c1"].runs
 

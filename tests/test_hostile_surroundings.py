@@ -22,6 +22,7 @@ from world import ENTRY, PREPARE, TRAIN, Answer, Project, a_project, wait_until
 from lab import propose, views
 from lab.journal import Journal
 from lab.model import Experiment, State
+from lab.roster import Roster
 from lab.workspace import Workspace
 
 BETTER, WORSE = "LR = 0.50", "LR = 1.50"
@@ -649,7 +650,7 @@ def an_experiment(number: int, hypothesis: str) -> Experiment:
 def check_table(words: list[str]) -> None:
     """Whatever the words, every reader sees five columns and one row for each experiment."""
     experiments = {e.id: e for e in (an_experiment(n, text) for n, text in enumerate(words))}
-    table = views.results_tsv(State(experiments=experiments), "val_bpb")
+    table = views.results_tsv(State(experiments=Roster(experiments)), "val_bpb")
     for quoting, strict in FIELDS:
         rows = list(
             csv.reader(io.StringIO(table, newline=""), delimiter="\t", quoting=quoting, strict=strict)

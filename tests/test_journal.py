@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from lab.errors import BUSY, LabError
+from lab.frozen import freeze, thaw
 from lab.journal import Journal
-from lab.model import State, freeze, thaw
+from lab.model import State
 
 
 def a_campaign(folder: Path, experiments: int = 3) -> Journal:
@@ -36,7 +37,7 @@ def a_campaign(folder: Path, experiments: int = 3) -> Journal:
 
 
 def as_text(state: State) -> str:
-    return json.dumps(state, default=vars)
+    return json.dumps({**vars(state), "experiments": dict(state.experiments.items())}, default=vars)
 
 
 def test_replay_gives_the_state_that_appending_gave(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_snapshot_gives_the_same_state_and_is_not_believed_when_the_journal_di
 
 def test_a_state_survives_freezing_and_thawing(tmp_path: Path) -> None:
     state = a_campaign(tmp_path).state
-    assert as_text(thaw(json.loads(json.dumps(freeze(state))))) == as_text(state)
+    assert thaw(freeze(state)) == state
 
 
 def test_every_released_journal_still_replays() -> None:

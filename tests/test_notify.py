@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lab import doctor
 from lab.campaign import Lab
 from lab.errors import LabError
-from lab.model import Record, State, freeze, replay, thaw
+from lab.frozen import freeze, thaw
+from lab.model import Record, State, replay
 from lab.notify import message, sender
 from lab.notify.channels import APPRISE, Channel, channels
 from lab.notify.due import Around, Notice, due

@@ -251,7 +251,7 @@ def test_a_verify_killed_at_any_step_goes_on_and_is_told_once(world: Project, tm
 
 
 def test_a_state_keeps_what_was_verified_through_a_snapshot() -> None:
-    from lab.model import freeze, thaw
+    from lab.frozen import freeze, thaw
 
     state = State(verified={"verification": "v1", "rows": []})
-    assert thaw(json.loads(json.dumps(freeze(state)))).verified == state.verified
+    assert thaw(freeze(state)).verified == state.verified

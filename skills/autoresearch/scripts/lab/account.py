@@ -13,7 +13,7 @@ KNOWN = 0.7  # weight of one guess from which on its share of the seed is told
 
 def keeps(state: State) -> list[Experiment]:
     """Every keep but the baseline."""
-    return [e for e in state.experiments.values() if e.verdict == "keep" and e.id != BASELINE]
+    return [e for e in state.present() if e.verdict == "keep" and e.id != BASELINE]
 
 
 def word_of(e: Experiment) -> str:

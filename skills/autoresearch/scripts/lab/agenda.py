@@ -142,6 +142,8 @@ def ordered(ideas: Sequence[Idea], state: State) -> list[Idea]:
         )
         for source in SOURCES
     }
+    if not any(waiting.values()):
+        return []
     last = _last_turns(ideas, state)
     turns = sorted(SOURCES, key=lambda source: last.get(source, -1))
     rounds = max((len(queue) for queue in waiting.values()), default=0)
@@ -162,13 +164,13 @@ def _steered(queue: Sequence[Idea], state: State) -> list[Idea]:
 
 
 def _last_turns(ideas: Sequence[Idea], state: State) -> dict[str, int]:
-    """Source -> number of the latest experiment that tested an idea of it."""
+    """Source -> number of the latest experiment that tested an idea of it, among the last ones."""
     sources = {idea.id: idea.source for idea in ideas}
-    return {
-        sources.get(experiment.idea, "own"): experiment.number
-        for experiment in state.experiments.values()
-        if experiment.id != BASELINE
-    }
+    last: dict[str, int] = {}
+    for experiment in state.lately():
+        if experiment.id != BASELINE:
+            last.setdefault(sources.get(experiment.idea, "own"), experiment.number)
+    return last
 
 
 def relatives(text: str, ideas: Sequence[Idea], state: State, leave: Sequence[str] = ()) -> list[str]:

@@ -162,6 +162,10 @@ class Lab:
         """Where the run's export of the commit lies."""
         return self.home / "worktrees" / run.id
 
+    def archive(self, request: str) -> Path:
+        """The one file of a request that a person is given."""
+        return self.home / "requests" / f"{request}.tar.gz"
+
     def ref(self, number: int) -> str:
         """The ref that keeps candidate `number` alive."""
         return f"refs/autoresearch/{self.state.tag}/{number}"
@@ -191,7 +195,7 @@ def measured_noise(state: State, level: float | None = None, leave: int = 0) -> 
     if level is None:
         level = state.incumbent.metric if state.incumbent else None
     groups = []
-    for e in state.experiments.values():
+    for e in state.present():
         if len(e.runs) > 1:
             runs = [r.metric for r in e.good_runs if r.metric is not None]
             if e is state.incumbent:

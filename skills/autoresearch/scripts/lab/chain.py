@@ -14,7 +14,7 @@ DIGITS = 32
 _TAIL = len(KEY) + DIGITS + len(END)
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | memoryview) -> str:
     """The hash that links and snapshots use."""
     return hashlib.blake2b(data, digest_size=DIGITS // 2).hexdigest()
 

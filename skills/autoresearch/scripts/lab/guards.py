@@ -95,9 +95,9 @@ def disturbed(runs: Sequence[Run], margin: float) -> str:
 
 
 def all_the_same(state: State) -> list[str]:
-    """The candidates of the largest group whose first numbers are equal to the last bit, three or more."""
+    """Of the last candidates the most whose first numbers are equal to the last bit, three or more."""
     groups: dict[float, dict[tuple[str, str], str]] = {}
-    for e in state.experiments.values():
+    for e in reversed([*state.lately()]):
         if e.id != BASELINE and e.good_runs and e.verdict != "crash":
             groups.setdefault(e.good_runs[0].metric or 0.0, {}).setdefault((e.tree, e.args), e.id)
     largest = max(groups.values(), key=len, default={})

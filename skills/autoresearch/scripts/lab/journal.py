@@ -15,7 +15,8 @@ from pathlib import Path
 from lab.atomic import sync_file, sync_folder, write_atomic
 from lab.chain import Chain, digest, link_of, linked
 from lab.errors import BUSY, LabError
-from lab.model import SCHEMA, Record, State, apply, freeze, now, thaw
+from lab.frozen import freeze, thaw
+from lab.model import SCHEMA, Record, State, apply, now
 from lab.steps import step
 
 # A replay reads about 150,000 records a second; below this many bytes a snapshot saves nothing.
@@ -115,11 +116,15 @@ class Journal:
     def _from_snapshot(self, data: bytes) -> tuple[int, State]:
         """Return (bytes covered, state) when the snapshot belongs to exactly these first bytes."""
         try:
-            snapshot = json.loads(self.snapshot_path.read_bytes())
+            head, _, frozen = self.snapshot_path.read_bytes().partition(b"\n")
+            snapshot = json.loads(head)
             covered = int(snapshot["bytes"])
-            if covered <= self._good and snapshot["hash"] == digest(data[:covered]):
-                state = thaw(snapshot["state"])
-                self.broken = snapshot.get("broken")
+            true = snapshot["hash"] == digest(memoryview(data)[:covered]) and snapshot["own"] == digest(
+                frozen
+            )
+            if covered <= self._good and true:
+                state = thaw(frozen)
+                self.broken = snapshot["broken"]
                 return covered, state
         except (OSError, ValueError, KeyError, TypeError):
             pass  # a view that is missing, old or cut: the journal is the truth
@@ -182,7 +187,6 @@ class Journal:
         with self.path.open("rb") as file:
             covered = file.read(self._good)
         frozen = freeze(self.state)
-        facts = {"bytes": self._good, "hash": digest(covered), "broken": self.broken, "state": frozen}
-        body = json.dumps(facts, separators=(",", ":"))
-        write_atomic(self.snapshot_path, body)
+        facts = {"bytes": self._good, "hash": digest(covered), "own": digest(frozen), "broken": self.broken}
+        write_atomic(self.snapshot_path, json.dumps(facts).encode() + b"\n" + frozen)
         self._snapshot_at = self._good

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from lab.errors import LabError
+from lab.roster import Roster
 
 SCHEMA = 1
 HOME = ".autoresearch"  # the folder in the user's project
@@ -28,6 +30,7 @@ NOT_EVIDENCE = (*HOST_TROUBLE, "killed", "cancelled", INCOMPARABLE, "contended",
 KILLS_ALLOWED = 1
 # Three host failures in a row mean a broken machine: a fourth attempt would only burn the night.
 HOST_FAILURES_ALLOWED = 3
+LATELY = 200  # experiments that are looked through for what is going on
 # Written beside the loop and no sign that anybody is at work on it.
 BACKGROUND = (
     "notice", "notified", "pushed", "agent_started", "agent_silent", "agent_ended", "drive_ended",
@@ -182,6 +185,11 @@ class Experiment:
         return [run for run in self.runs if run.outcome is None and run.request]
 
     @property
+    def past(self) -> bool:
+        """Whether nothing asks for it unnamed: it is done with, not on the branch, and tells no noise."""
+        return self.settled and self.verdict not in (None, "keep") and len(self.runs) < 2
+
+    @property
     def status(self) -> str:
         """`queued`, `running` or `done`."""
         if self.verdict:
@@ -263,7 +271,7 @@ class State:
     head: str = ""  # what HEAD was then, for the words of `finish`
     started: str = ""
     frozen: dict[str, object] = field(default_factory=dict)  # settings every comparison rests on
-    experiments: dict[str, Experiment] = field(default_factory=dict)
+    experiments: Roster[Experiment] = field(default_factory=Roster)
     confirmations: dict[str, Confirmation] = field(default_factory=dict)
     studies: dict[str, Study] = field(default_factory=dict)
     sweeps: dict[str, dict[str, Any]] = field(default_factory=dict)  # s1 -> its knobs, trials, how it ended
@@ -319,9 +327,17 @@ class State:
         """The unchanged start."""
         return self.experiments.get(BASELINE)
 
+    def present(self) -> list[Experiment]:
+        """Every experiment that is not past, oldest first; of those that are, some."""
+        return self.experiments.awake()
+
+    def lately(self) -> Iterator[Experiment]:
+        """The last experiments, the newest first."""
+        return islice(reversed(self.experiments.values()), LATELY)
+
     def open(self) -> Iterator[Experiment]:
         """Experiments without a verdict, oldest first."""
-        return (e for e in self.experiments.values() if e.verdict is None)
+        return (e for e in self.present() if e.verdict is None)
 
     def at_work(self) -> list[tuple[Experiment, Run]]:
         """Runs started and not ended, in the order they started, each with the experiment it is a run of."""
@@ -389,12 +405,13 @@ class State:
 
     def unsettled(self) -> Iterator[Experiment]:
         """Experiments whose verdict has not reached branch, note, tree and views."""
-        return (e for e in self.experiments.values() if e.verdict and not e.settled)
+        return (e for e in self.present() if e.verdict and not e.settled)
 
     def counts(self) -> dict[str, int]:
         """How many experiments have each verdict, and how many have none yet (`open`)."""
         counts = dict.fromkeys((*VERDICTS, "open"), 0)
-        for experiment in self.experiments.values():
+        counts |= self.experiments.tally
+        for experiment in self.present():
             counts[experiment.verdict or "open"] += 1
         return counts
 
@@ -413,7 +430,7 @@ class State:
 
     def next_number(self) -> int:
         """The number of the next candidate; 0 is the baseline's."""
-        return max((e.number for e in self.experiments.values()), default=0) + 1
+        return max((int(name[1:]) for name in self.experiments), default=0) + 1
 
 
 def apply(state: State, record: Record) -> None:
@@ -812,54 +829,3 @@ def replay(records: Iterable[Record], state: State | None = None) -> State:
     for record in records:
         apply(state, record)
     return state
-
-
-RUN_FIELDS = [f.name for f in fields(Run)]
-EXPERIMENT_FIELDS = [f.name for f in fields(Experiment)]
-CONFIRMATION_FIELDS = [f.name for f in fields(Confirmation)]
-STUDY_FIELDS = [f.name for f in fields(Study)]
-FIELDS = [EXPERIMENT_FIELDS, CONFIRMATION_FIELDS, STUDY_FIELDS, RUN_FIELDS]
-
-
-def freeze(state: State) -> Record:
-    """The state as plain lists and dicts for JSON; rows hold values in the order of the fields.
-
-    Rows without names parse in a third of the time, which is what `status` waits for.
-    """
-    apart = ("experiments", "confirmations", "studies")
-    rest = {name: value for name, value in vars(state).items() if name not in apart}
-    return {
-        "fields": FIELDS,
-        "experiments": [_row(e, EXPERIMENT_FIELDS) for e in state.experiments.values()],
-        "confirmations": [_row(c, CONFIRMATION_FIELDS) for c in state.confirmations.values()],
-        "studies": [_row(s, STUDY_FIELDS) for s in state.studies.values()],
-        "rest": rest,
-    }
-
-
-def _row(place: Place, names: list[str]) -> list[object]:
-    row = [getattr(place, name) for name in names]
-    row[names.index("runs")] = [[getattr(run, name) for name in RUN_FIELDS] for run in place.runs]
-    return row
-
-
-def thaw(frozen: Record) -> State:
-    """The state that `freeze` gave; ValueError when another release wrote it with other fields."""
-    if frozen["fields"] != FIELDS:
-        raise ValueError("the snapshot has other fields")
-    state = State(**frozen["rest"])  # type: ignore[arg-type]
-    state.experiments = {
-        row[0]: Experiment(*row) for row in _thawed(frozen["experiments"], EXPERIMENT_FIELDS)
-    }
-    rows = _thawed(frozen["confirmations"], CONFIRMATION_FIELDS)
-    state.confirmations = {row[0]: Confirmation(*row) for row in rows}
-    state.studies = {row[0]: Study(*row) for row in _thawed(frozen["studies"], STUDY_FIELDS)}
-    return state
-
-
-def _thawed(rows: object, names: list[str]) -> list[list[Any]]:
-    runs = names.index("runs")
-    assert isinstance(rows, list)
-    for row in rows:
-        row[runs] = [Run(*run) for run in row[runs]]
-    return rows

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from statistics import median
 
 from lab import guards
 from lab.model import Experiment, Run, State
 from lab.redact import one_line
 
-LOOKED_BACK = 200  # experiments among which a run's neighbours are looked for
 CLASHES = 5  # places told of one conflict
 SIDE = 90  # characters of each side
 LESS, MIDDLE, MORE, BASE = b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||"
@@ -95,7 +93,7 @@ def slowed(state: State, run: Run, margin: float) -> str:
 
 def _together(state: State, run: Run) -> Iterator[Run]:
     """Runs of other candidates that ended and were at work while this one was."""
-    for e in islice(reversed(state.experiments.values()), LOOKED_BACK):
+    for e in state.lately():
         for other in e.good_runs if e.id != state.incumbent_id else ():
             if other.commit != run.commit and other.ended > run.began and other.began < run.ended:
                 yield other

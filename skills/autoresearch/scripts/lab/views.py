@@ -6,6 +6,7 @@ Pure text from a `State`; nothing here decides or changes anything but results.t
 from __future__ import annotations
 
 import shlex
+from itertools import islice
 from pathlib import Path
 
 from lab import proof, weighed
@@ -174,7 +175,7 @@ def status_lines(state: State, settings: Settings, facts: Record) -> list[str]:
     lines += _slots_lines(facts)
     if facts["queued"]:
         lines.append(f"queued: {', '.join(list(facts['queued'])[:10])}")  # type: ignore[call-overload]
-    recent = [e for e in state.experiments.values() if e.verdict][-6:]
+    recent = reversed([*islice((e for e in state.lately() if e.verdict), 6)])
     lines += [
         f"  {e.id} {e.verdict:<8} {number(e.metric):>10}  {one_line(flat(e.hypothesis), 80)}" for e in recent
     ]

@@ -122,7 +122,7 @@ def request_json(lab: Lab, identity: str) -> Record:
         "commit": made["commit"],
         "at": made["at"],
         "folder": str(packing.folder(lab, identity)),
-        "archive": str(packing.archive(lab, identity)),
+        "archive": str(lab.archive(identity)),
         "runs": [run.as_json() for run in runs],
         "open": [run.id for run in runs if run.outcome is None],
     }
@@ -136,7 +136,7 @@ def request_lines(lab: Lab, identity: str) -> list[str]:
     each = f"{lab.settings.seconds:g} s"
     return [
         f"{identity} asks for {len(runs)} runs of {made['experiment']} (seeds {seeds}, {each} each)",
-        f"hand over: {packing.archive(lab, identity)}",
+        f"hand over: {lab.archive(identity)}",
         "there: unpack it and `bash run.sh`; REQUEST.md in it says all of it",
         f"back:  `ingest result-{identity}.tar.gz`",
     ]

@@ -15,7 +15,7 @@ from lab import errors, ideas, lineup, views
 from lab.agenda import ordered
 from lab.campaign import Lab
 from lab.errors import LabError
-from lab.handing import packing, remarks
+from lab.handing import remarks
 from lab.model import BASELINE, SCHEMA, Experiment, Record, Run
 from lab.redact import hide_secrets, one_line
 
@@ -149,7 +149,7 @@ def answer(obj: Context, lab: Lab, identity: str, seconds: float, *others: str) 
 def to_hand_over(lab: Lab, runs: Sequence[Run]) -> list[str]:
     """The archives of the requests that these runs are waited for from."""
     names = dict.fromkeys(run.request for run in runs)
-    return [f"hand over: {packing.archive(lab, name)}" for name in names]
+    return [f"hand over: {lab.archive(name)}" for name in names]
 
 
 def crash_text(lab: Lab, experiment: Experiment) -> list[str]:

@@ -15,13 +15,11 @@ from pathlib import Path
 from lab.atomic import write_atomic
 from lab.campaign import Lab
 from lab.errors import LabError
-from lab.handing import receiving
-from lab.handing.parcel import ARCHIVES
 from lab.redact import one_line
 
 QUIET_SECONDS = 2.0
 LOOKED_AT = 200  # entries of the folder
-NAMES = (*ARCHIVES, ".log", ".txt")
+LOGS = (".log", ".txt")
 
 
 def folder(lab: Lab) -> Path | None:
@@ -46,6 +44,8 @@ def take(lab: Lab) -> None:
 
 
 def _taken(lab: Lab, path: Path) -> str:
+    from lab.handing import receiving  # only a file that was dropped pays for it
+
     try:
         receipt = receiving.receive(lab, path, None, {})
     except (LabError, OSError) as error:
@@ -59,7 +59,9 @@ def _taken(lab: Lab, path: Path) -> str:
 
 def _key(path: Path) -> str:
     """Name, size and time of something that may be a result and is not being written; "" for the rest."""
-    usable = path.name.endswith(NAMES) if path.is_file() else path.name.startswith("result-")
+    from lab.handing.parcel import ARCHIVES
+
+    usable = path.name.endswith((*ARCHIVES, *LOGS)) if path.is_file() else path.name.startswith("result-")
     if path.name.startswith(".") or path.is_symlink() or not usable:
         return ""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]

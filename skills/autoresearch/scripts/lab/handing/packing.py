@@ -59,15 +59,10 @@ def folder(lab: Lab, identity: str) -> Path:
     return lab.home / "requests" / identity
 
 
-def archive(lab: Lab, identity: str) -> Path:
-    """The one file to hand over."""
-    return lab.home / "requests" / f"{identity}.tar.gz"
-
-
 def complete(lab: Lab) -> None:
     """Make the folders that a killed process left out."""
     for identity in dict.fromkeys(run.request for _, run in lab.state.handed()):
-        if not archive(lab, identity).exists():
+        if not lab.archive(identity).exists():
             write(lab, identity)
 
 
@@ -165,6 +160,6 @@ def copy_to(lab: Lab, identity: str, target: Path) -> Path:
     """Put the archive of a request into a folder of the person's."""
     if not target.is_dir():
         raise LabError(f"{target} is no folder", "name one that exists")
-    place = target / archive(lab, identity).name
-    write_atomic(place, archive(lab, identity).read_bytes())
+    place = target / lab.archive(identity).name
+    write_atomic(place, lab.archive(identity).read_bytes())
     return place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 from lab.campaign import Lab
-from lab.handing import dropped, packing, remarks
+from lab.handing import dropped, remarks
 from lab.model import ELSEWHERE, Record, now
 from lab.redact import one_line
 
@@ -25,7 +25,7 @@ def _requests(lab: Lab) -> Record:
         runs = [run for _, run in state.handed() if run.request == identity]
         rows.append(
             {"id": identity, "experiment": made["experiment"], "at": made["at"], "age": age(str(made["at"])),
-             "open": [run.id for run in runs], "archive": str(packing.archive(lab, identity))}
+             "open": [run.id for run in runs], "archive": str(lab.archive(identity))}
         )  # fmt: skip
     text = [
         f"{r['id']} {r['experiment']} handed out {r['age']} ago: {', '.join(r['open'])} to come back"
