@@ -6,6 +6,9 @@ supervisor would show it, beside two incumbents: train.py's own values, which ar
 many others beat. A stop is wrong when the run, left alone, would have ended better than the mean of the
 incumbent's runs. Rules that are more eager than the product's stand beside it.
 
+Below it what Hyperband (lab/hyperband.py) makes of a search by chance: the same points in the same order, for
+the same number of whole budgets, once with every trial run to its end and once pruned.
+
     python scripts/bench/early.py
 """
 
@@ -23,10 +26,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "skills" / "autoresearch" / "scripts"))
 
-from lab import early  # noqa: E402 - the product's own judge
+from lab import early, hyperband  # noqa: E402 - the product's own judges
 
 RECORDED = Path(__file__).resolve().parent / "data" / "sweep_runs.jsonl"
 DRAWS = 20  # of the incumbent's runs that the judge knows
+SEARCHES = 400
 # Where train.py prints its loss in 20 steps: the same places in every run.
 PLACES = (0, 5, 10, 20, 25, 30, 35, 40, 45, 50, 55, 65, 75, 80, 90, 95)  # per cent of the budget
 
@@ -72,6 +76,7 @@ def main() -> None:
     print(f"{len(whole)} runs with a curve; {len(rows) - len(whole)} more ended by train.py itself")
     for name, knobs in INCUMBENTS.items():
         print(f"\n{table(whole, name, knobs)}")
+    print(f"\n{searches(whole)}")
 
 
 def table(rows: list[Row], name: str, knobs: Row) -> str:
@@ -131,6 +136,57 @@ def stopped_at(curve: Curve, curves: tuple[tuple[early.Point, ...], ...]) -> flo
         if judge.said()[0]:
             return progress
     return None
+
+
+# -- a search by chance, pruned or not -----------------------------------------------------------------
+
+
+def searches(rows: list[Row]) -> str:
+    """The best trial of a search with so many whole budgets to spend."""
+    points = [row for row in rows if row["knobs"] not in INCUMBENTS.values()]
+    points = list({json.dumps(row["knobs"]): row for row in points}.values())
+    lines = [
+        f"{len(points)} points, in {SEARCHES} orders; the median of each search's best trial",
+        "budgets    all to their end    hyperband    trials    better    worse    the same",
+    ]
+    for budget in (8, 16, 32):
+        chance, found = random.Random(11), []
+        for number in range(SEARCHES):
+            order = chance.sample(points, len(points))
+            plain = min(row["val_bpb"] for row in order[:budget])
+            pruned, count = pruned_search(f"s{number}", order, budget)
+            found.append((plain, pruned, count))
+        plain, pruned, count = (statistics.median(column) for column in zip(*found, strict=True))
+        better = sum(1 for a, b, _ in found if b < a) / SEARCHES
+        worse = sum(1 for a, b, _ in found if b > a) / SEARCHES
+        lines.append(
+            f"{budget:>7d} {plain:>19.4f} {pruned:>12.4f} {count:>9.0f} {better:>9.0%} {worse:>8.0%} "
+            f"{1 - better - worse:>11.0%}"
+        )
+    return "\n".join(lines)
+
+
+def pruned_search(name: str, order: list[Row], budget: float) -> tuple[float, int]:
+    """The best number of the trials that ran to their end, and for how many trials the budgets lasted."""
+    spent, best, seen = 0.0, float("inf"), []
+    for number, row in enumerate(order):
+        bracket, curve, end = hyperband.bracket_of(name, number), curve_of(row), 1.0
+        for place in hyperband.places(bracket):
+            losses = [
+                loss
+                for other, to, course in seen
+                if other == bracket and to >= place and (loss := early.at(course, place)) is not None
+            ]
+            most, own = hyperband.limit(losses), early.at(curve, place)
+            if most is not None and own is not None and own > most:
+                end = place
+                break
+        if spent + end > budget:
+            return best, number
+        spent += end
+        seen.append((bracket, end, curve))
+        best = min(best, row["val_bpb"]) if end == 1 else best
+    return best, len(order)
 
 
 def curve_of(row: Row) -> Curve:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.decide import student_quantile
+from lab.hyperband import Rung
 from lab.live.readings import last_reading
 
 MODES = ("off", "divergence", "hopeless")
-DIVERGED, HOPELESS = "diverged", "hopeless"  # outcomes of a run
+DIVERGED, HOPELESS, PRUNED = "diverged", "hopeless", "pruned"  # outcomes of a run
 FIRST = 1 / 3  # of the budget: before it nothing is hopeless
 SURE = 0.99865  # one side of 3 sigma
 BEYOND = 4.0  # times its start: a loss above it has diverged, when it stays there ...
@@ -47,19 +48,23 @@ class Terms:
     seconds: float  # the program's own budget
     finishes: bool = False  # by lot: the rule may speak, and the run goes on
     curves: tuple[tuple[Point, ...], ...] = ()  # of the incumbent's runs
+    rungs: tuple[Rung, ...] = ()  # of a sweep's trial, see hyperband
 
 
-def terms_json(mode: str, seconds: float, nonce: str, curves: Sequence[Sequence[Point]]) -> dict[str, Any]:
+def terms_json(
+    mode: str, seconds: float, nonce: str, curves: Sequence[Sequence[Point]], rungs: Sequence[Rung] = ()
+) -> dict[str, Any]:
     """The terms for a spec."""
-    return {"mode": mode, "seconds": seconds, "finishes": drawn(nonce), "curves": curves}
+    return {"mode": mode, "seconds": seconds, "finishes": drawn(nonce), "curves": curves, "rungs": rungs}
 
 
 def terms_of(data: dict[str, Any] | None) -> Terms | None:
     """The terms that a spec says; None when nothing is ended early."""
-    if not data or data["mode"] == "off":
+    rungs = tuple((float(p), float(loss), int(count)) for p, loss, count in (data or {}).get("rungs") or [])
+    if not data or (data["mode"] == "off" and not rungs):
         return None
     curves = tuple(tuple((float(p), float(loss)) for p, loss in curve) for curve in data["curves"])
-    return Terms(data["mode"], float(data["seconds"]), bool(data["finishes"]), curves)
+    return Terms(data["mode"], float(data["seconds"]), bool(data["finishes"]), curves, rungs)
 
 
 def drawn(nonce: str) -> bool:
@@ -80,6 +85,7 @@ class Judge:
     above: float | None = None  # since when the loss is a multiple of its start
     shown: tuple[float | None, float] | None = None  # step and loss; what is only shown again is no point
     spoke: str = ""  # what the rule said of a run that goes on by lot
+    reached: Point | None = None  # where a trial was pruned, and its loss there
 
     def look(self, tail: bytes, elapsed: float) -> tuple[str, str]:
         """The outcome and its reason when the run should end now, else two empty words."""
@@ -110,13 +116,26 @@ class Judge:
 
     def said(self) -> tuple[str, str]:
         """The outcome and its reason, or two empty words; a run that goes on by lot is only noted."""
-        outcome, reason = self._diverged() or self._hopeless() or ("", "")
+        outcome, reason = self._diverged() or self._pruned() or self._hopeless() or ("", "")
         if outcome == HOPELESS and self.terms.finishes:
             self.spoke = self.spoke or reason
             return "", ""
         return outcome, reason
 
+    def _pruned(self) -> tuple[str, str] | None:
+        for place, most, count in self.terms.rungs:
+            loss = at(self.points, place)
+            if loss is not None and loss > most:
+                self.reached = (place, loss)
+                return PRUNED, (
+                    f"at {place:.0%} of the budget its loss is {loss:.4g}, and the best third of "
+                    f"{count + 1} trials there stays below {most:.4g}"
+                )
+        return None
+
     def _diverged(self) -> tuple[str, str] | None:
+        if self.terms.mode == "off":
+            return None
         if self.bad >= NOT_FINITE:
             return DIVERGED, f"its loss is no number any more, {NOT_FINITE} lines in a row"
         if self.above is None or self.points[-1][0] - self.above < STAYS:
@@ -145,7 +164,7 @@ class Judge:
 
 def limit_at(curves: Sequence[Sequence[Point]], progress: float) -> float | None:
     """The loss that no run of the incumbent's reaches but by luck; None when too few of them say so."""
-    losses = [loss for curve in curves if (loss := _at(curve, progress)) is not None]
+    losses = [loss for curve in curves if (loss := at(curve, progress)) is not None]
     if len(losses) < LEAST_CURVES:
         return None
     mean = sum(losses) / len(losses)
@@ -162,7 +181,7 @@ def _quantile(df: int) -> float:
 QUANTILES: dict[int, float] = {}  # worked out once: a look must cost nothing
 
 
-def _at(curve: Sequence[Point], progress: float) -> float | None:
+def at(curve: Sequence[Point], progress: float) -> float | None:
     """The curve at a progress, on a straight line between its points; None beyond its ends."""
     before = [point for point in curve if point[0] <= progress]
     after = [point for point in curve if point[0] >= progress]

@@ -129,7 +129,8 @@ def train(run_dir: Path, spec: Spec, policy: Policy | None, environment: dict[st
     if spec.evaluation:  # whatever it printed is not what it is judged by
         reading = replace(reading, problem=None, detail="")
     row: Row = {"sandbox": watch.sandbox} if policy else {}
-    row |= {"course": watch.judge.points, "early": watch.judge.spoke} if watch.judge else {}
+    if watch.judge:
+        row |= {"course": watch.judge.points, "early": watch.judge.spoke, "reached": watch.judge.reached}
     return row | row_of_ending(run_dir, spec, ending, reading, log, Denied(policy, watch.sandbox))
 
 

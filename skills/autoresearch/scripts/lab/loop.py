@@ -18,7 +18,7 @@ from lab.account import drift_words
 from lab.atomic import sweep
 from lab.campaign import Lab, measured_noise
 from lab.decide import Decision, decide
-from lab.early import HOPELESS
+from lab.early import HOPELESS, PRUNED
 from lab.errors import LabError
 from lab.handing import anchor, dropped, handover, packing
 from lab.launch import prepare, start, submit
@@ -140,7 +140,7 @@ def _next_step(lab: Lab, experiment: Experiment) -> bool:
         return experiment.id == BASELINE and not experiment.fatal_run and _measure_baseline(lab, experiment)
     failed = experiment.fatal_run
     if failed:
-        given = "discard" if failed.outcome == HOPELESS else "crash"
+        given = "discard" if failed.outcome in (HOPELESS, PRUNED) else "crash"
         give_verdict(lab, experiment, given, _crash_reason(failed))
         return True
     asked = caution.look(lab, experiment)
@@ -249,7 +249,7 @@ def _collect(lab: Lab, experiment: Experiment, run: Run) -> bool:
         sandbox=str((result.get("sandbox") or {}).get("kind") or ""),
         own=result.get("own_metric"),
         **{name: result[name] for name in ("machine", "proof", "log_sha256") if name in result},
-        **{name: result[name] for name in ("slot", "hardware") if result.get(name)},
+        **{name: result[name] for name in ("slot", "hardware", "reached") if result.get(name)},
         **fields,
     )
     return True

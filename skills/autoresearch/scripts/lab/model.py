@@ -78,6 +78,7 @@ class Run:
     machine: str = ""  # of a handed run: the kind of machine it ran on
     proof: str = ""  # of a handed run: "whole", or "unverified" when only a log came back
     log_sha256: str = ""  # of a handed run: of the log as it came back
+    reached: list[float] | None = None  # of a pruned trial: the share of its budget, and its loss there
 
     @property
     def counts(self) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.atomic import write_atomic
-from lab.early import DIVERGED, HOPELESS
+from lab.early import DIVERGED, HOPELESS, PRUNED
 from lab.metrics import Digest, Reading, is_host_trouble, make_digest
 from lab.model import now
 from lab.runlog import RunLog
@@ -196,7 +196,7 @@ def _digest(
         limit_seconds=spec.kill_after,
     )
     line = f"{told}: {digest.line}" if told else digest.line
-    if outcome in (DIVERGED, HOPELESS):  # we ended it: the log cannot say why
+    if outcome in (DIVERGED, HOPELESS, PRUNED):  # we ended it: the log cannot say why
         text = f"{outcome}: {ending.detail}\n{digest.text}"
         return {"kind": outcome, "line": ending.detail, "where": None, "text": text}
     head, _, rest = digest.text.partition("\n")

@@ -20,9 +20,9 @@ START = 6  # points by chance before a model is made of them
 def main() -> None:
     """Answer the task on standard input."""
     task = json.load(sys.stdin)
-    if not task.get("importance"):
-        task["told"] = with_failures(task["told"], task["goal"])
     own = {"cma": evolved, "random": drawn}.get(task["sampler"])
+    if not task.get("importance"):
+        task["told"] = with_failures(pruned_as_failed(task["told"]) if own else task["told"], task["goal"])
     if own and not task.get("importance"):
         json.dump({"asked": own(task)}, sys.stdout)
         return
@@ -32,7 +32,7 @@ def main() -> None:
     direction = "maximize" if task["goal"] == "max" else "minimize"
     study = optuna.create_study(direction=direction, sampler=sampler(optuna, task))
     for told in task["told"]:
-        study.add_trial(trial(optuna, space, told))
+        study.add_trial(trial(optuna, space, told, 1 if direction == "minimize" else -1))
     answer = importance(optuna, study, space) if task.get("importance") else ask(study, space, task)
     json.dump(answer, sys.stdout)
 
@@ -44,6 +44,11 @@ def with_failures(told: list[dict[str, Any]], goal: str) -> list[dict[str, Any]]
         return told
     worst = {"state": "complete", "value": min(values) if goal == "max" else max(values)}
     return [one | worst if one["state"] == "failed" else one for one in told]
+
+
+def pruned_as_failed(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same for a point that was pruned, where the search knows numbers of whole runs only."""
+    return [one | {"state": "failed"} if one["state"] == "pruned" else one for one in told]
 
 
 def distribution(optuna: Any, knob: dict[str, Any]) -> Any:
@@ -65,13 +70,17 @@ def sampler(optuna: Any, task: dict[str, Any]) -> Any:
     )
 
 
-def trial(optuna: Any, space: dict[str, Any], told: dict[str, Any]) -> Any:
-    """One measured, failed or running point."""
+def trial(optuna: Any, space: dict[str, Any], told: dict[str, Any], sign: int) -> Any:
+    """One measured, pruned, failed or running point; of the pruned those that came farther are better."""
     states = optuna.trial.TrialState
-    state = {"complete": states.COMPLETE, "failed": states.FAIL, "running": states.RUNNING}[told["state"]]
+    state = {
+        "complete": states.COMPLETE, "pruned": states.PRUNED,
+        "failed": states.FAIL, "running": states.RUNNING,
+    }[told["state"]]  # fmt: skip
     return optuna.trial.create_trial(
-        state=state, params=told["values"], distributions=space, value=told.get("value")
-    )
+        state=state, params=told["values"], distributions=space, value=told.get("value"),
+        intermediate_values={told["at"]: sign * told["loss"]} if "at" in told else None,
+    )  # fmt: skip
 
 
 def ask(study: Any, space: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:

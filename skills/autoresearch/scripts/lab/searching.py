@@ -69,9 +69,12 @@ def _task(state: State, sweep: Sweep, goal: str) -> dict[str, Any]:
 
 
 def _told(trial: Experiment) -> dict[str, Any]:
-    """A trial without a verdict counts as running; without a number it failed."""
+    """A trial without a verdict counts as running; without a number it was pruned, or failed."""
     if trial.verdict is None:
         return {"values": trial.knobs, "state": "running"}
+    reached = trial.runs[-1].reached if trial.runs else None
+    if reached:
+        return {"values": trial.knobs, "state": "pruned", "at": round(100 * reached[0]), "loss": reached[1]}
     if trial.metric is None:
         return {"values": trial.knobs, "state": "failed"}
     return {"values": trial.knobs, "state": "complete", "value": trial.metric}

@@ -25,7 +25,7 @@ class Spec:
     metric: dict[str, str | None]  # name, take, pattern
     protected: dict[str, str]  # path in the tree -> sha256
     incumbent_memory_gb: float | None = None
-    grace: float = 10.0  # seconds between TERM and KILL
+    grace: float = 8.0  # seconds between TERM and KILL: dead within ten of the limit
     gap_seconds: float = 15.0
     free_disk_floor_mb: float = 500.0
     sandbox: dict[str, object] | None = None  # a sandbox.policy.Policy; None: a run of a test, without one

@@ -55,12 +55,15 @@ def sources(lab: Lab) -> dict[str, str]:
 # -- from a call to the journal ------------------------------------------------------------------------
 
 
-def propose_sweep(lab: Lab, names: Sequence[str], count: int | None, sampler: str | None) -> Sweep:
+def propose_sweep(
+    lab: Lab, names: Sequence[str], count: int | None, sampler: str | None, pruner: str | None = None
+) -> Sweep:
     """The sweep to wait for: the one under way, with another number of trials, or a new one."""
     state = lab.state
     going = state.sweeping
     if going:
-        if names or (sampler and sampler != going["sampler"]):
+        others = (sampler or going["sampler"], pruner or going.get("pruner", "none"))
+        if names or others != (going["sampler"], going.get("pruner", "none")):
             raise LabError(
                 f"{going['sweep']} is under way", "`sweep` waits for it; `sweep --trials` with fewer ends it"
             )
@@ -82,6 +85,7 @@ def propose_sweep(lab: Lab, names: Sequence[str], count: int | None, sampler: st
         knobs=knobs,
         trials=count or TRIALS,
         sampler=kind,
+        pruner=pruner or "none",
         incumbent=incumbent.id,
         level=incumbent.metric,
         start=_start_values(rows),

@@ -26,6 +26,8 @@ def lines(state: State, sweep: Sweep, goal: str) -> list[str]:
     failed = sum(1 for e in rows if e.verdict == "crash")
     counted = f"{sum(1 for e in rows if e.verdict)} of {sweep['trials']} trials ({sweep['sampler']})"
     counted += f", {failed} failed" if failed else ""
+    pruned = sum(1 for e in rows if e.runs and e.runs[-1].reached)
+    counted += f", {pruned} pruned" if pruned else ""
     said = [f"{sweep['sweep']} {status(state, sweep)}: {sweep['reason'] or counted}"]
     said += [counted] if sweep["reason"] else []
     said += [f"cut short: {sweep['cut']}"] if sweep["cut"] else []
@@ -50,6 +52,7 @@ def as_json(state: State, sweep: Sweep, goal: str) -> dict[str, Any]:
         "reason": sweep["reason"] or None,
         "cut": sweep["cut"] or None,
         "sampler": sweep["sampler"],
+        "pruner": sweep.get("pruner", "none"),
         "trials": sweep["trials"],
         "knobs": sweep["knobs"],
         "measured": [_row(e) for e in trials(state, sweep)],

@@ -8,6 +8,7 @@ from lab import errors, searching, swept
 from lab import sweeps as turning
 from lab.campaign import Lab
 from lab.errors import LabError
+from lab.hyperband import PRUNERS
 from lab.searching import SAMPLERS, Sweep
 from verbs.shared import TRY_WAIT_SECONDS, Context, agent, next_step, verb
 
@@ -20,13 +21,16 @@ from verbs.shared import TRY_WAIT_SECONDS, Context, agent, next_step, verb
     help=f"Points to measure, {turning.TRIALS} when not said; also of a sweep under way.",
 )
 @click.option("--sampler", type=click.Choice(SAMPLERS), help="How points are chosen; tpe when not said.")
+@click.option(
+    "--prune", type=click.Choice(PRUNERS), help="Whether trials far behind others of theirs end early."
+)
 @click.option("--list", "only_list", is_flag=True, help="Name the knobs and their ranges.")
 @click.option("--importance", is_flag=True, help="Say which knobs of the last sweep matter.")
 @click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=TRY_WAIT_SECONDS, show_default=True,
               help="Seconds to wait for the result.")  # fmt: skip
 def sweep(
-    obj: Context, knobs: tuple[str, ...], trials: int | None, sampler: str | None, only_list: bool,
-    importance: bool, wait_seconds: float,
+    obj: Context, knobs: tuple[str, ...], trials: int | None, sampler: str | None, prune: str | None,
+    only_list: bool, importance: bool, wait_seconds: float,
 ) -> None:  # fmt: skip
     """Search for better values of numeric constants, and let the best be judged
 
@@ -37,7 +41,7 @@ def sweep(
 
     \b
     sweep --list
-    sweep LR WARM_UP --trials 30
+    sweep LR WARM_UP --trials 30 --prune hyperband
     sweep --importance
     """
     lab = Lab.find(obj.folder)
@@ -48,7 +52,7 @@ def sweep(
     else:
         with agent(lab, "sweep"):
             with lab.changing("sweep"):
-                made = turning.propose_sweep(lab, knobs, trials, sampler)
+                made = turning.propose_sweep(lab, knobs, trials, sampler, prune)
             answer_sweep(obj, lab, str(made["sweep"]), wait_seconds)
 
 
