@@ -19,7 +19,6 @@ OWNERS = {
     "git": {"workspace"},
     "yaml": {"settings"},
     "click": {"autoresearch"} | VERB_FILES,
-    "filelock": {"locks"},
     "jinja2": {"page"},
     "markupsafe": {"page"},  # comes with jinja2
     "matplotlib": {"picture"},  # an extra: tried, never needed

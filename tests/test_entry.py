@@ -97,7 +97,7 @@ def test_it_starts_from_a_linked_and_from_a_copied_skill_folder(tmp_path: Path, 
 
 
 SHADOWS = (
-    "click.py", "git.py", "yaml.py", "psutil.py", "filelock.py", "bootstrap.py", "autoresearch.py",
+    "click.py", "git.py", "yaml.py", "psutil.py", "bootstrap.py", "autoresearch.py",
     "lab/__init__.py", "lab/errors.py", "scripts/autoresearch.py", "scripts/bootstrap.py",
 )  # fmt: skip
 

@@ -5,7 +5,6 @@
 #     "click==8.5.1",
 #     "pyyaml==6.0.3",
 #     "gitpython==3.2.1",
-#     "filelock==4.1.0",
 #     "psutil==7.2.2",
 #     "jinja2==3.1.6",
 # ]

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-MODULES = ("click", "yaml", "git", "filelock", "psutil", "jinja2")
+MODULES = ("click", "yaml", "git", "psutil", "jinja2")
 OLDEST = (3, 10)
 MARK = "AUTORESEARCH_BOOTSTRAPPED"
 # What a helper environment changes and a training run must not see.

@@ -7,6 +7,7 @@ checkout cannot mix; `state.lock` only while the journal and refs change, so tha
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -18,27 +19,46 @@ from lab.atomic import write_atomic
 from lab.errors import BUSY, LabError
 from lab.model import now
 
-NAMING_TRIES = 25  # with 0.02 s between them
+POLL_SECONDS = 0.02
+NAMING_TRIES = 25
 
 
 @contextmanager
 def hold(path: Path, verb: str, wait_seconds: float = 0) -> Iterator[None]:
     """Hold the lock file `path`; after `wait_seconds` of another holder, exit code 8 names them."""
-    from filelock import FileLock, Timeout  # 0.02 s: `status` does without
-
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_suffix(".json")
-    lock = FileLock(path)
     try:
-        lock.acquire(timeout=wait_seconds, poll_interval=0.02)
-    except Timeout:
-        raise LabError(
-            f"busy: {_who(holder)} holds this campaign",
-            "let it end (`wait` and `status` work meanwhile), or stop that process yourself",
-            BUSY,
-        ) from None
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise LabError(f"cannot lock {path}: {error.strerror}", "mend the rights or the disk") from error
+    try:
+        _take(descriptor, path, holder, wait_seconds)
+        yield from _held(holder, verb)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path, holder: Path, wait_seconds: float) -> None:
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise LabError(f"cannot lock {path}: {error.strerror}", "mend the rights or the disk") from error
+        if time.monotonic() >= end:
+            raise LabError(
+                f"busy: {_who(holder)} holds this campaign",
+                "let it end (`wait` and `status` work meanwhile), or stop that process yourself",
+                BUSY,
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _held(holder: Path, verb: str) -> Iterator[None]:
+    """Say who has it for as long as it is held."""
     try:
         with suppress(OSError):  # a full disk must not stop `stop`; the lock itself is held
             record = {"pid": os.getpid(), "verb": verb, "since": now()}
@@ -47,7 +67,6 @@ def hold(path: Path, verb: str, wait_seconds: float = 0) -> Iterator[None]:
     finally:
         with suppress(OSError):
             holder.unlink()  # before the lock is free: nobody shall read a name that is not true
-        lock.release()
 
 
 def _who(holder: Path) -> str:
@@ -57,7 +76,7 @@ def _who(holder: Path) -> str:
             who = json.loads(holder.read_text())
             if _alive(int(who["pid"])):
                 return f"`{who['verb']}` (pid {who['pid']}, since {who['since'][:19]})"
-        time.sleep(0.02)
+        time.sleep(POLL_SECONDS)
     return "another process"
 
 
