@@ -141,12 +141,13 @@ def doubled(rows: list[dict]) -> list[str]:
     return sorted({run for run in began if began.count(run) > 1})
 
 
-def until(world: World, true, seconds: float = 240) -> None:
-    """Wait for something, the campaign being moved on by `status` as a person's look would."""
+def until(world: World, true, seconds: float = 240):
+    """Wait for something that is true, and return it."""
     end = time.monotonic() + seconds
-    while not true():
+    while not (found := true()):
         assert time.monotonic() < end, world.project.run("status").out
         time.sleep(0.1)
+    return found
 
 
 def kill_driver_and_mover(world: World) -> None:
@@ -184,13 +185,16 @@ def test_twelve_experiments_two_at_a_time_survive_kills_of_driver_and_node(
         propose(world, number)
         if number == 6:
             kill_driver_and_mover(world)
-            # Nobody lives who would start another run: those at work are on the node, or have ended.
-            until(world, lambda: not {"starting", "absent"} & set(states(world)))
+            # Nobody lives who would start another run: those at work are on the node or have ended, or were
+            # only written down when their starter was killed.
+            time.sleep(1)
+            until(world, lambda: "starting" not in states(world))
             if cluster.kind == "slurm":
                 cluster.restart_node()
             project.ok("resume")
         if number > 7 and not cancelled:
             cancelled = cancel_one(world)
+    cancelled = cancelled or until(world, lambda: cancel_one(world))
     until(world, lambda: project.run("wait", "--max", "10") and not open_ones(world))
 
     modes = {f"e{n:03d}": MODES.get(n, "fine") for n in range(1, 13)}
