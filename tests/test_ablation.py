@@ -113,6 +113,23 @@ def test_a_keep_that_a_later_one_made_useless_is_named_and_useful_ones_carry_wei
 
 
 @pytest.mark.slow
+def test_with_several_slots_the_arms_of_a_round_run_beside_each_other(night: Project, tmp_path: Path) -> None:
+    text = night.read("autoresearch.yaml")
+    night.write("autoresearch.yaml", text.replace("slots: auto", "slots: 3"))
+    night.env |= {"AUTORESEARCH_SLOTS": str(tmp_path / "locks"), "NAP": "0.3"}
+    done = night.ok("ablate")
+    assert verdicts(done)["without e001"] == NOT_NEEDED and verdicts(done)["without e002"] == CARRIES
+    most, going = 0, set()
+    for record in night.records():
+        if str(record.get("run", "")).startswith("a1."):
+            (going.add if record["event"] == "run_started" else going.discard)(record["run"])
+            most = max(most, len(going))
+    assert most == 3 and not going
+    rounds = {(r["pair"], r["seed"]) for r in studied(night)}
+    assert len(rounds) == len({pair for pair, _ in rounds}) == len(studied(night)) / 4
+
+
+@pytest.mark.slow
 def test_switches_of_the_edited_file_are_turned_alone_and_together(night: Project) -> None:
     found = {s["name"]: s["default"] for s in night.ok("isolate", "--list")["switches"]}
     assert found == {"USE_X": False, "USE_Y": False, "--extra": False, "--break-it": False}

@@ -257,3 +257,71 @@ def test_a_run_that_waits_for_its_device_can_be_cancelled(tmp_path: Path, locks:
     finally:
         leave(one)
         leave(other)
+
+
+# -- beside the loop -----------------------------------------------------------------------------------
+
+
+def with_a_keep(made: Crowd) -> Crowd:
+    made.measured()
+    made.open()
+    made.world.edit("LR = 1.00", "LR = 0.50")
+    assert made.world.ok("try", "halve", "--wait", "60")["verdict"] == "keep"
+    made.shut()
+    return made
+
+
+def aside(made: Crowd, event: str = "run_started") -> list[dict]:
+    return [r for r in made.world.records() if r["event"] == event and r["run"].startswith("c1.")]
+
+
+def test_the_sides_of_a_pair_run_beside_each_other_and_no_call_is_needed(tmp_path: Path, locks: Path) -> None:
+    made = Crowd(tmp_path / "three", "3", locks)
+    try:
+        with_a_keep(made).world.ok("confirm", "--pairs", "5", "--wait", "0")
+        wait_until(lambda: made.began("c1.1") and made.began("c1.2"))
+        first, second = aside(made)  # one slot is free, and no side of another pair gets it
+        assert (first["pair"], second["pair"]) == (1, 1) and first["seed"] == second["seed"]
+        assert made.world.ok("status")["slots"]["free"] == 1
+        made.open("c1.1")
+        wait_until(lambda: made.began("c1.3") and made.began("c1.4"))
+        assert {(r["pair"], r["seed"]) for r in aside(made)[2:]} == {(2, aside(made)[2]["seed"])}
+        made.open()
+        wait_until(lambda: any(r["event"] == "confirmed" for r in made.world.records()))
+        result = made.world.ok("confirm")
+        assert result["verdict"] == "confirmed" and result["pairs"]["done"] == 5
+        ends = [r["run"] for r in aside(made, "run_ended")]
+        assert sorted(ends) == sorted(r["run"] for r in aside(made)) and len(ends) == len(set(ends)) == 10
+        assert made.world.ok("verify")["holds"] is True
+    finally:
+        leave(made)
+
+
+@pytest.mark.slow
+def test_a_fault_that_ends_both_sides_at_once_stops_nothing(crowd: Crowd) -> None:
+    with_a_keep(crowd).world.ok("confirm", "--pairs", "5", "--wait", "0")
+    for first in (1, 3, 5):  # six in a row, but three times
+        runs = [f"c1.{first}", f"c1.{first + 1}"]
+        wait_until(lambda: all(map(crowd.began, runs)))  # noqa: B023
+        for run in runs:
+            claim = json.loads((crowd.home / f"runs/{run}/claim").read_text())
+            os.kill(claim["pid"], signal.SIGKILL)
+    wait_until(lambda: bool(crowd.world.ok("status")["stopped"]))
+    assert "3 times in a row" in crowd.world.ok("status")["stopped"] and len(aside(crowd)) == 6
+    crowd.open()
+    crowd.world.ok("resume")
+    wait_until(lambda: any(r["event"] == "confirmed" for r in crowd.world.records()))
+    assert crowd.world.ok("confirm")["verdict"] == "confirmed"
+
+
+@pytest.mark.slow
+def test_with_one_slot_a_confirmation_goes_on_without_a_call(tmp_path: Path, locks: Path) -> None:
+    made = Crowd(tmp_path / "alone", "1", locks)
+    try:
+        with_a_keep(made).world.ok("confirm", "--pairs", "5", "--wait", "0")
+        made.open()
+        wait_until(lambda: any(r["event"] == "confirmed" for r in made.world.records()))
+        sides = "".join("B" if r["experiment"] == "e000" else "F" for r in aside(made))
+        assert sides == "BFFBBFFBBF"
+    finally:
+        leave(made)

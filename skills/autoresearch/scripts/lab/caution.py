@@ -130,6 +130,20 @@ def set_aside(lab: Lab, identity: str, good: Sequence[Run], runs: Sequence[Run])
     return True
 
 
+def look_at_new(lab: Lab, runs: Sequence[Run], experiment: str = "") -> bool:
+    """The same for runs side by side, those that ended since the last one began.
+
+    They are of the experiment, or each of the one that its `side` names.
+    """
+    begun = max((run.began for run in runs), default=0)
+    ended = sorted((run for run in runs if run.counts), key=lambda run: run.ended)
+    for n, run in enumerate(ended):
+        beside = [other for other in ended[: n + 1] if other.side == run.side]
+        if run.ended > begun and set_aside(lab, experiment or run.side, beside, runs):
+            return True
+    return False
+
+
 def second_look(lab: Lab, experiment: Experiment, decision: Decision) -> bool:
     """Whether a keep on a single run is too good to be believed before it runs on another seed."""
     if decision.action != "keep" or len(experiment.good_runs) > 1:

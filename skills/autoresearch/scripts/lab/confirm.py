@@ -1,8 +1,9 @@
 """Confirming: an experiment against the baseline on fresh seeds, in pairs whose sides take turns.
 
 What the loop kept is selected, so its numbers there are a little too good. Here both sides run on seeds that
-no run of the campaign has had, B F F B B F ..., so that a slow drift of the machine falls on both. Journal
-first, effect second, as in the loop; where it stands is read from its runs, so it can be cut at any point.
+no run of the campaign has had, B F F B B F ..., so that a slow drift of the machine falls on both; where
+there are several slots, the two sides of a pair run beside each other. Journal first, effect second, as in
+the loop; where it stands is read from its runs, so it can be cut at any point.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 
 from lab import comparison, proof
 from lab.campaign import Lab
-from lab.caution import set_aside
+from lab.caution import look_at_new
 from lab.comparison import Comparison
 from lab.errors import REFUSED, LabError
 from lab.guards import difference
@@ -104,25 +105,26 @@ def _require_ready(lab: Lab) -> None:
 def move(lab: Lab, confirmation: Confirmation) -> bool:
     """Start the next run or work out the interval; False when only time (or `resume`) can help."""
     _drop_exports(lab, confirmation)
-    newest = confirmation.runs[-1] if confirmation.runs else None
-    if newest and newest.counts:
-        beside = [run for run in confirmation.runs if run.counts and run.side == newest.side]
-        if set_aside(lab, newest.side, beside, confirmation.runs):
-            return True
+    if look_at_new(lab, confirmation.runs):
+        return True
+    at_work = any(run.outcome is None for run in confirmation.runs)
     due = next_run(confirmation, lab.settings.seeded)
     if due is None:
-        return _look(lab, confirmation, "")
+        return not at_work and _look(lab, confirmation, "")
     pair, name = due
-    fresh = not any(run.pair == pair for run in confirmation.runs)
-    spent = lab.hours_spent() if fresh else ""
-    if spent:
-        return _look(lab, confirmation, f"after {pair - 1} of {confirmation.pairs} pairs: {spent}")
+    if not any(run.pair == pair for run in confirmation.runs):
+        spent = lab.hours_spent()
+        if spent:
+            why = f"after {pair - 1} of {confirmation.pairs} pairs: {spent}"
+            return not at_work and _look(lab, confirmation, why)
+        if lab.state.going and lab.width - len(lab.state.going) < 2:
+            return False  # no room for both sides: they would run under another load
     seed = _seed(lab, confirmation, pair)
     return start_confirming(lab, confirmation, lab.state.get(name), pair, seed)
 
 
 def next_run(confirmation: Confirmation, seeded: bool) -> tuple[int, str] | None:
-    """The (pair, experiment) to run now; None when it is time to look."""
+    """The (pair, experiment) to run now; None when it is time to look, or to wait for what is at work."""
     sides = (confirmation.base, confirmation.experiment)
     looked_at = confirmation.looks[-1] if confirmation.looks else 0
     missing = whole = 0
@@ -135,7 +137,9 @@ def next_run(confirmation: Confirmation, seeded: bool) -> tuple[int, str] | None
         if lost and seeded:
             continue  # half a pair shows nothing
         for name in sides if pair % 2 else sides[::-1]:
-            if name not in lost and not _good(confirmation, pair, name):
+            if not any(run.counts or run.outcome is None for run in _half(confirmation, pair, name)) and (
+                name not in lost
+            ):
                 return pair, name
     return None
 

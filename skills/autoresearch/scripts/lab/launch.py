@@ -62,7 +62,8 @@ def _start(
 ) -> bool:
     if lab.state.stopped:
         return False
-    beside = min(lab.width, experiment.repeats)  # runs that one fault of the machine may end together
+    # Runs that one fault of the machine may end together.
+    beside = lab.width if place is not experiment else min(lab.width, experiment.repeats)
     if place.host_failures >= HOST_FAILURES_ALLOWED * beside:
         why = f"host trouble {HOST_FAILURES_ALLOWED} times in a row: {place.runs[-1].detail}"
         lab.journal.append("stopped", reason=one_line(why, 300), by="host")

@@ -58,7 +58,7 @@ def _advance_once(lab: Lab) -> bool:
     if state.confirming or state.studying:
         experiments = [e for e in experiments if e.runs]  # what has begun is not interrupted
         if not experiments:
-            return not state.going and _move_aside(lab)
+            return _move_aside(lab)
     baseline = state.baseline
     if baseline and (state.incumbent is None or not baseline.verdict):  # nothing to compare with yet
         if baseline.runs and handover.asked_for(lab) and _ask_beside(lab, experiments):

@@ -27,7 +27,8 @@ def needed(lab: Lab) -> bool:
     state = lab.state
     if not state.going or state.stopped or state.finished:
         return False
-    return lab.width > 1 or bool(state.sweeping) or any(not e.open_run for e in state.open())
+    aside = state.confirming or state.studying or state.sweeping
+    return lab.width > 1 or bool(aside) or any(not e.open_run for e in state.open())
 
 
 def ensure(lab: Lab) -> None:

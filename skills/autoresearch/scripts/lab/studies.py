@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from lab import suggestions, weights
 from lab.campaign import Lab
-from lab.caution import set_aside
+from lab.caution import look_at_new
 from lab.comparison import level_of
 from lab.confirm import fresh_seed
 from lab.errors import REFUSED, USAGE, LabError
@@ -115,29 +115,29 @@ def _hold(lab: Lab, identity: str, arms: Iterable[Arm]) -> None:
 def move(lab: Lab, study: Study) -> bool:
     """Start the next run or work the effects out; False when only time (or `resume`) can help."""
     _drop_exports(lab, study)
-    newest = study.runs[-1] if study.runs else None
-    if newest and newest.counts:
-        beside = [run for run in study.runs if run.counts and run.side == newest.side]
-        if set_aside(lab, study.experiment, beside, study.runs):
-            return True
+    if look_at_new(lab, study.runs, study.experiment):
+        return True
+    at_work = any(run.outcome is None for run in study.runs)
     due = next_run(study)
     if due is None:
-        return _look(lab, study, "")
+        return not at_work and _look(lab, study, "")
     pair, name = due
     if not any(run.pair == pair for run in study.runs):
         cut = lab.hours_spent() or _runs_spent(study)
         if cut:
-            return _look(lab, study, f"after {pair - 1} of {study.pairs} rounds: {cut}")
+            why = f"after {pair - 1} of {study.pairs} rounds: {cut}"
+            return not at_work and _look(lab, study, why)
     return start_variant(lab, study, name, pair, _seed(lab, study, pair))
 
 
 def next_run(study: Study) -> tuple[int, str] | None:
-    """The (round, arm) to run now; None when it is time to look."""
+    """The (round, arm) to run now; None when it is time to look, or to wait for what is at work."""
     looked_at = study.looks[-1] if study.looks else 0
     names = active(study)
     for pair in range(1, min(weights.next_look(looked_at), study.pairs) + 1):
         for name in names if pair % 2 else names[::-1]:
-            if good(study, pair, name) is None:
+            runs = (run for run in study.runs if run.pair == pair and run.side == runs_as(study, name))
+            if not any(run.counts or run.outcome is None for run in runs):
                 return pair, name
     return None
 
@@ -184,7 +184,7 @@ def broken(study: Study, name: str) -> Run | None:
 
 
 def _runs_spent(study: Study) -> str:
-    taken = sum(run.counts or run.failed for run in study.runs)
+    taken = sum(run.counts or run.failed or run.outcome is None for run in study.runs)
     over = taken + len(active(study)) > study.most_runs
     return f"{taken} of at most {study.most_runs} runs" if over else ""
 
