@@ -308,6 +308,24 @@ def test_a_campaign_has_the_same_journal_as_on_this_machine(
         assert mine == theirs
 
 
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_a_sweeps_trials_run_on_the_cluster_two_at_a_time(
+    cluster: Place, tmp_path: Path, diary: Path
+) -> None:
+    world = a_world(tmp_path / "project", diary, cluster.settings(slots=2))
+    project = world.project
+    project.write("autoresearch.yaml", project.read("autoresearch.yaml") + "sweep: {knobs: {LR: 0.2..1.8}}\n")
+    project.begin()
+    told = project.run("--json", "sweep", "--trials", "4", "--sampler", "random", "--wait", "100")
+    while told.code == 124:
+        told = project.run("--json", "sweep", "--wait", "100")
+    assert told.json["status"] == "done" and told.json["kept"] and len(told.json["measured"]) == 4
+    trials = {row["experiment"] for row in told.json["measured"]}
+    rows = [row for row in world.rows() if row["run"].split(".")[0] in trials]
+    assert most_at_once(rows) == 2 and doubled(world.rows()) == [] and all(row["job"] for row in rows)
+    project.ok("verify")
+
+
 # -- an engine that does not answer, a handing-in that is cut, ids that come again ------------------------
 
 

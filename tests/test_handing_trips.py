@@ -376,3 +376,34 @@ def test_ideas_travel_with_the_baseline_and_are_judged_once_that_is_back(tmp_pat
     verdicts = {r["experiment"]: r["verdict"] for r in project.records() if r["event"] == "verdict"}
     assert verdicts["e000"] == "keep" and verdicts["e001"] == "keep" and verdicts.get("e002") != "keep"
     assert project.ok("verify")["holds"]
+
+
+def test_the_trials_of_a_sweep_travel_together_and_its_best_is_judged(pair: Pair) -> None:
+    here = pair.here
+    settings = here.read("autoresearch.yaml")
+    here.write("autoresearch.yaml", settings + "sweep: {knobs: {LR: 0.2..1.8}}\n")
+    error = here.refused(2, "sweep", "--sampler", "random", "--prune", "hyperband")
+    assert "a person's machine" in error["message"]
+    begun = here.run("sweep", "--trials", "6", "--sampler", "random", "--wait", "1")
+    assert begun.code == 124 and "hand r002, r003, r004, r005 over" in begun.out
+    trials = [r for r in here.records() if r["event"] == "proposed" and r.get("trial")]
+    asked = [r for r in here.records() if r["event"] == "requested"][1:]
+    assert len(trials) == len(asked) == 4
+    seeds = {tuple(run["seed"] for run in request["runs"]) for request in asked}
+    assert len(seeds) == 1 and len(seeds.pop()) == 1, "each runs once, on the sweep's own seed"
+    for name in ("r004", "r002", "r003", "r005"):
+        pair.ingest(pair.run(name))
+    done = [row for row in here.results() if row[3] != "status"]
+    assert [row[3] for row in done] == ["keep", *["discard"] * 4]
+    number = 6
+    while here.ok("status")["requests"]["open"]:
+        pair.ingest(pair.run(f"r{number:03d}"))
+        number += 1
+    ended = here.records()[-1]
+    metrics = {r["experiment"]: r["metric"] for r in here.records() if r["event"] == "verdict"}
+    rows = {r["experiment"]: r for r in here.records() if r["event"] == "proposed"}
+    trials = [name for name, row in rows.items() if row.get("trial")]
+    assert len(trials) == 6 and ended["event"] == "sweep_ended"
+    best = min(trials, key=lambda name: metrics[name])
+    assert rows[ended["kept"]]["knobs"] == rows[best]["knobs"] and metrics[best] < 1
+    assert here.run("verify").code == 0

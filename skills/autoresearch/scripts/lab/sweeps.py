@@ -79,6 +79,12 @@ def propose_sweep(
         searching.ready()
     if kind == "cma" and any(knob["choices"] or knob["whole"] for knob in knobs):
         raise LabError("cma turns knobs with a decimal point only", "use tpe, or name those knobs", USAGE)
+    if pruner == "hyperband" and lab.settings.mode == "collaborative":
+        raise LabError(
+            "a run on a person's machine is not ended early, so nothing can be pruned",
+            "leave --prune out",
+            USAGE,
+        )
     lab.journal.append(
         "sweep_started",
         sweep=f"s{len(state.sweeps) + 1}",

@@ -15,6 +15,7 @@ from lab import admit, searching
 from lab.campaign import Lab
 from lab.decide import new_constants
 from lab.errors import LabError
+from lab.handing import handover
 from lab.knobs import Knob, Value, constants, written
 from lab.launch import start
 from lab.model import Experiment, State, now
@@ -42,13 +43,13 @@ def move(lab: Lab) -> bool:
     state, sweep = lab.state, lab.state.sweeping
     if sweep is None or state.stopped or state.finished or state.confirming or state.studying:
         return False
-    busy = sum(1 for _ in state.open())
-    if busy >= max(1, lab.width):
+    busy, room = sum(1 for _ in state.open()), _room(lab)
+    if busy >= room:
         return False
     done, cut = trials(state, sweep), _cut(lab, sweep)
     wanted = sweep["trials"] - len(done)
     if wanted > 0 and not cut:
-        asked = _ask(lab, sweep, min(wanted, max(1, lab.width) - busy))
+        asked = _ask(lab, sweep, min(wanted, room - busy))
         if asked is None:
             return False
         for values in asked:
@@ -59,6 +60,11 @@ def move(lab: Lab) -> bool:
     if any(e.verdict is None for e in (*done, *finalists(state, sweep))):
         return False
     return _last_part(lab, sweep, cut)
+
+
+def _room(lab: Lab) -> int:
+    """How many trials are measured together: a person's trip costs more than the search learns in it."""
+    return handover.TRIALS if handover.handed_out(lab) else max(1, lab.width)
 
 
 def _ask(lab: Lab, sweep: Sweep, count: int) -> list[dict[str, Any]] | None:

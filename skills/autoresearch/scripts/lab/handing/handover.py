@@ -16,6 +16,7 @@ from lab.model import BASELINE, ELSEWHERE, Confirmation, Experiment, Place, Run
 from lab.redact import hide_secrets
 from lab.steps import step
 
+TRIALS = 4  # of a sweep that a person is asked for together
 FIRST_SEEDS = 2  # of a candidate: a round trip costs a person more than a run costs the machine
 SEEDS = 1_000_000  # to look through for one that no run has had
 COLLABORATIVE = "collaborative"
@@ -84,6 +85,8 @@ def _waits(moved: int, place: Place, experiment: Experiment, seed: int | None) -
 def _seeds(lab: Lab, experiment: Experiment, seed: int | None) -> list[int | None]:
     """The seeds to ask for at once, from `seed` on."""
     have = [run for run in experiment.runs if run.commit == experiment.commit and run.counts]
+    if experiment.trial:
+        return [seed]
     if experiment.id == BASELINE:
         wanted = max(1, experiment.repeats - len(have))
     else:
