@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ LOG_BYTES = 100_000  # from here on the log begins anew
 
 def start(root: Path, verb: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
     """Run `verb` for the project `root`; None for `env` hands the caller's environment on. Raises OSError."""
+    import subprocess  # who starts nothing is spared it
+
     fresh = not log.exists() or log.stat().st_size > LOG_BYTES
     with log.open("wb" if fresh else "ab") as file:
         process = subprocess.Popen(

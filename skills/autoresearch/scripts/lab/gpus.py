@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +143,8 @@ def _kfd() -> Iterator[Gpu]:
 
 
 def _apple() -> Iterator[Gpu]:
+    import platform
+
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         yield Gpu("mps", "0", "mps", "Apple GPU")
 
@@ -160,6 +160,8 @@ def _said(*command: str) -> str:
     """What a tool prints; "" when it is not there, fails or takes too long."""
     if not shutil.which(command[0]):
         return ""
+    import subprocess  # `status` asks whether there is a tool, and no more
+
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, check=True

@@ -7,9 +7,9 @@ that people read; none of them turns a keep into a discard.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from lab.decide.statistics import median
 from lab.model import BASELINE, Experiment, Run, State
 
 WHOLE = "comparison_key"  # names everything a comparison rests on; where it is printed, it decides alone
@@ -71,12 +71,12 @@ def usual_margin(experiments: Iterable[Experiment]) -> float:
     for experiment in experiments:
         work = work_of(experiment.good_runs)
         if work and len(work) > 1:
-            middle, scale = statistics.median(work), math.sqrt(len(work) / (len(work) - 1))
+            middle, scale = median(work), math.sqrt(len(work) / (len(work) - 1))
             deviations += [abs(x / middle - 1) * scale for x in work]
             df += len(work) - 1
     if df < SPREAD_DF:
         return MARGIN
-    return min(MARGIN, max(MARGIN_LEAST, MARGIN_SPREADS * 1.4826 * statistics.median(deviations)))
+    return min(MARGIN, max(MARGIN_LEAST, MARGIN_SPREADS * 1.4826 * median(deviations)))
 
 
 def disturbed(runs: Sequence[Run], margin: float) -> str:
@@ -84,7 +84,7 @@ def disturbed(runs: Sequence[Run], margin: float) -> str:
     work = work_of(runs)
     if work is None or len(work) < 2:
         return ""
-    usual = statistics.median(work[:-1])
+    usual = median(work[:-1])
     if work[-1] >= (1 - margin) * usual:
         return ""
     less = 100 * (1 - work[-1] / usual)
@@ -118,7 +118,7 @@ def too_good(
     gain = effect(state, experiment, metric, goal)
     if gain is None or len(others) < EFFECTS:
         return ""
-    usual = 1.4826 * statistics.median(map(abs, others))
+    usual = 1.4826 * median(map(abs, others))
     scale = math.sqrt(usual**2 + 2 * (sigma or 0.0) ** 2)
     if not scale or gain <= UNBELIEVABLE * scale:
         return ""

@@ -20,7 +20,7 @@ from lab.model import SCHEMA, Record, State, apply, now
 from lab.steps import step
 
 # A replay reads about 150,000 records a second; below this many bytes a snapshot saves nothing.
-SNAPSHOT_EVERY_BYTES = 1 << 19
+SNAPSHOT_EVERY_BYTES = 1 << 18
 
 
 class Journal:
@@ -86,9 +86,10 @@ class Journal:
         self._good = data.rfind(b"\n") + 1
         if self._good < len(data):
             self._say_torn()
-        start, self.state = self._from_snapshot(data)
+        start, lines, self.state = self._from_snapshot(data)
         self._snapshot_at = start
-        chain = Chain(data[:start], data.count(b"\n", 0, start))
+        last = data[data.rfind(b"\n", 0, max(0, start - 1)) + 1 : start]
+        chain = Chain(last if link_of(last) else data[:start], lines)
         for line in data[start : self._good].split(b"\n")[:-1]:
             chain.take(line)
             self._replay_line(line, chain.line)
@@ -113,8 +114,8 @@ class Journal:
                 f"lines before {number} are whole; keep a copy of the file, then mend or remove that line",
             ) from error
 
-    def _from_snapshot(self, data: bytes) -> tuple[int, State]:
-        """Return (bytes covered, state) when the snapshot belongs to exactly these first bytes."""
+    def _from_snapshot(self, data: bytes) -> tuple[int, int, State]:
+        """Return (bytes, lines, state) when the snapshot belongs to exactly these first bytes."""
         try:
             head, _, frozen = self.snapshot_path.read_bytes().partition(b"\n")
             snapshot = json.loads(head)
@@ -125,10 +126,10 @@ class Journal:
             if covered <= self._good and true:
                 state = thaw(frozen)
                 self.broken = snapshot["broken"]
-                return covered, state
+                return covered, int(snapshot["lines"]), state
         except (OSError, ValueError, KeyError, TypeError):
             pass  # a view that is missing, old or cut: the journal is the truth
-        return 0, State()
+        return 0, 0, State()
 
     @property
     def size(self) -> int:
@@ -187,6 +188,9 @@ class Journal:
         with self.path.open("rb") as file:
             covered = file.read(self._good)
         frozen = freeze(self.state)
-        facts = {"bytes": self._good, "hash": digest(covered), "own": digest(frozen), "broken": self.broken}
+        facts = {
+            "bytes": self._good, "lines": covered.count(b"\n"), "hash": digest(covered),
+            "own": digest(frozen), "broken": self.broken,
+        }  # fmt: skip
         write_atomic(self.snapshot_path, json.dumps(facts).encode() + b"\n" + frozen)
         self._snapshot_at = self._good

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from statistics import median
 
 from lab import guards
+from lab.decide.statistics import median
 from lab.model import Experiment, Run, State
 from lab.redact import one_line
 

@@ -6,6 +6,7 @@ of a long campaign as at its beginning.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence, ValuesView
 from typing import TypeVar
@@ -20,6 +21,7 @@ class Roster(MutableMapping[str, T]):
     def __init__(self, known: Mapping[str, T] | None = None) -> None:
         self._known: dict[str, T | bytes] = dict(known or {})
         self._make: Make[T] | None = None
+        self._awake: list[T] | None = None  # as `awake` gave it last, while that is true
         self._kinds: dict[str, str] = {}
         self.tally: dict[str, int] = {}
 
@@ -77,7 +79,9 @@ class Roster(MutableMapping[str, T]):
 
     def awake(self) -> list[T]:
         """Those that are not asleep, oldest first."""
-        return [value for value in self._known.values() if not isinstance(value, bytes)]
+        if self._awake is None:
+            self._awake = [value for value in self._known.values() if not isinstance(value, bytes)]
+        return self._awake
 
     def wake_all(self) -> None:
         """Make every value that is still a row, all of them in one reading."""
@@ -95,12 +99,19 @@ class Roster(MutableMapping[str, T]):
     def _wake(self, names: Sequence[str]) -> None:
         rows = [row for name in names if isinstance(row := self._known[name], bytes)]
         assert self._make or not rows
-        for name, row in zip(names, json.loads(b"[" + b",".join(rows) + b"]"), strict=True):
-            assert self._make
-            self._count_out(name)
-            self._known[name] = self._make(row)
+        collecting = gc.isenabled()
+        gc.disable()  # nothing here becomes garbage, and ten thousand new objects would be searched for it
+        try:
+            for name, row in zip(names, json.loads(b"[" + b",".join(rows) + b"]"), strict=True):
+                assert self._make
+                self._count_out(name)
+                self._known[name] = self._make(row)
+        finally:
+            if collecting:
+                gc.enable()
 
     def _count_out(self, name: str) -> None:
+        self._awake = None
         kind = self._kinds.pop(name, None)
         if kind is not None:
             self.tally[kind] -= 1
