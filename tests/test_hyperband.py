@@ -181,7 +181,8 @@ def test_a_sweep_that_prunes_still_finds_its_best(swept: tuple[Project, dict]) -
     for row in pruned:
         share, loss = row["reached"]
         assert share in (pytest.approx(1 / 9), pytest.approx(1 / 3)) and loss > 2
-        assert row["metric"] is None and row["seconds"] < 2.7  # of 3.1
+        assert row["metric"] is None
+        assert "val_bpb" not in project.read(f".autoresearch/runs/{row['run']}/run.log")
         assert project.ok("show", row["experiment"])["verdict"] == "discard"
     whole = [r for r in ended if r["outcome"] == "ok"]
     kept = next(row for row in told["judged"] if row["experiment"] == told["kept"])
