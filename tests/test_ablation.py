@@ -11,9 +11,10 @@ from world import PREPARE, Project, a_project
 
 from lab import weights
 from lab.ablation import args_without
+from lab.changes import replay
 from lab.frozen import freeze, thaw
 from lab.isolating import turned_args
-from lab.model import Run, Study, replay
+from lab.model import Run, Study
 from lab.studies import active, next_run
 from lab.switches import OPTION, Switch, switches, turned
 from lab.takeout import taken_out

@@ -10,10 +10,11 @@ import pytest
 from world import PREPARE, Project, a_project
 
 from lab import comparison
+from lab.changes import replay
 from lab.comparison import compare_groups, compare_pairs, judge, signed_rank_p
 from lab.confirm import fresh_seed, next_run
 from lab.frozen import freeze, thaw
-from lab.model import Confirmation, Run, State, replay
+from lab.model import Confirmation, Run, State
 
 # The metric is LR and a noise that belongs to seed and LR; the held-out number comes only when asked for.
 TRAIN = """import os, random, time

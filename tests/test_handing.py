@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from lab.agenda import Idea, ordered
+from lab.changes import replay
 from lab.errors import LabError
 from lab.handing import parcel
 from lab.handing.choices import kept_share
@@ -26,7 +27,7 @@ from lab.handing.parcel import Returned, opened
 from lab.handing.provenance import Asked, Judged, judge
 from lab.handing.request import PYTHON, Planned, Request, page, words_sha256
 from lab.handing.runscript import script
-from lab.model import Experiment, State, replay
+from lab.model import Experiment, State
 from lab.notify.due import Around, silent_since
 from lab.settings import Settings
 

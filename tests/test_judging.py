@@ -14,8 +14,9 @@ from world import Project, a_project
 from lab import judging
 from lab.account import account, account_lines
 from lab.campaign import measured_noise
+from lab.changes import apply
 from lab.decide import Decision, decide
-from lab.model import Record, State, apply
+from lab.model import Record, State
 from lab.settings import Settings, load
 
 SETTINGS = Settings("python train.py", "val_bpb", "min", seed_env="SEED", edit=("train.py",))

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from lab import doctor
 from lab.campaign import Lab
+from lab.changes import replay
 from lab.errors import LabError
 from lab.frozen import freeze, thaw
-from lab.model import Record, State, replay
+from lab.model import Record, State
 from lab.notify import message, sender
 from lab.notify.channels import APPRISE, Channel, channels
 from lab.notify.due import Around, Notice, due

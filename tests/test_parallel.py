@@ -15,10 +15,10 @@ from world import PREPARE, a_project, wait_until
 
 from lab import caution, judging, parallel, verify
 from lab.campaign import Lab
+from lab.changes import replay
 from lab.decide import decide
 from lab.frozen import freeze
 from lab.journal import Journal
-from lab.model import replay
 
 # The metric is the sum of three numbers far enough apart to be merged; a run ends when its gate is open.
 TRAIN = """import os, random, sys, time

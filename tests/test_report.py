@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from night import HOSTILE, MOVES, a_night
 from world import Project, a_project
 
+from lab.changes import replay
 from lab.live.readings import read_curve
-from lab.model import Record, State, replay
+from lab.model import Record, State
 from lab.report.figures import Figures, figures, percent, plural, said, span
 from lab.report.material import Beside, Material, Note
 from lab.report.page import Page, ticks

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from test_journal import as_text
 
+from lab.changes import replay
 from lab.frozen import freeze, thaw
 from lab.journal import Journal
-from lab.model import LATELY, State, replay
+from lab.model import LATELY, State
 
 COUNT = 900
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from lab.atomic import sync_file, sync_folder, write_atomic
 from lab.chain import Chain, digest, link_of, linked
+from lab.changes import apply
 from lab.errors import BUSY, LabError
 from lab.frozen import freeze, thaw
-from lab.model import SCHEMA, Record, State, apply, now
+from lab.model import SCHEMA, Record, State, now
 from lab.steps import step
 
 # A replay reads about 150,000 records a second; below this many bytes a snapshot saves nothing.

@@ -10,8 +10,9 @@ import math
 
 from lab.campaign import Lab
 from lab.chain import Chain
+from lab.changes import apply
 from lab.errors import LabError
-from lab.model import Record, State, apply
+from lab.model import Record, State
 from lab.verify.commits import check_commits, check_refs
 from lab.verify.exports import check_beyond, check_exports
 from lab.verify.found import Findings
