@@ -5,7 +5,8 @@ import unicodedata
 
 import pytest
 
-from lab.metrics import Scanner, make_digest
+from lab.metrics import Scanner
+from lab.postmortem import make_digest
 
 TREE = "/runs/e001.1/tree"
 OURS = ("log: ", "peak memory ", "the log's end, quoted")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import LabError
-from lab.metrics import PARSERS, Reading, Scanner, combine, is_host_trouble, make_digest, read_metrics_json
+from lab.metrics import PARSERS, Reading, Scanner, combine, read_metrics_json
+from lab.postmortem import is_host_trouble, make_digest
 
 SUMMARY = b"""---
 val_bpb:          0.997900

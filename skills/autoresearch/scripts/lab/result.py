@@ -14,8 +14,9 @@ from pathlib import Path
 
 from lab.atomic import write_atomic
 from lab.early import DIVERGED, HOPELESS, PRUNED
-from lab.metrics import Digest, Reading, is_host_trouble, make_digest
+from lab.metrics import Reading
 from lab.model import now
+from lab.postmortem import Digest, is_host_trouble, make_digest
 from lab.runlog import RunLog
 from lab.sandbox.denied import Denied
 from lab.spec import Spec, changed_files

@@ -18,7 +18,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lab.metrics import Reading, Scanner, is_host_trouble
+from lab.metrics import Reading, Scanner
+from lab.postmortem import is_host_trouble
 from lab.redact import one_line
 from lab.result import Ending, Row, outcome_of
 from lab.runlog import RunLog
