@@ -137,9 +137,8 @@ def next_run(confirmation: Confirmation, seeded: bool) -> tuple[int, str] | None
         if lost and seeded:
             continue  # half a pair shows nothing
         for name in sides if pair % 2 else sides[::-1]:
-            if not any(run.counts or run.outcome is None for run in _half(confirmation, pair, name)) and (
-                name not in lost
-            ):
+            runs = _half(confirmation, pair, name)
+            if name not in lost and not any(run.counts or run.outcome is None for run in runs):
                 return pair, name
     return None
 

@@ -121,10 +121,8 @@ class Journal:
             head, _, frozen = self.snapshot_path.read_bytes().partition(b"\n")
             snapshot = json.loads(head)
             covered = int(snapshot["bytes"])
-            true = snapshot["hash"] == digest(memoryview(data)[:covered]) and snapshot["own"] == digest(
-                frozen
-            )
-            if covered <= self._good and true:
+            whole = covered <= self._good and snapshot["own"] == digest(frozen)
+            if whole and snapshot["hash"] == digest(memoryview(data)[:covered]):
                 state = thaw(frozen)
                 self.broken = snapshot["broken"]
                 return covered, int(snapshot["lines"]), state
