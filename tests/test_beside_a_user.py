@@ -209,12 +209,13 @@ class CheckoutOfTwo(RuleBasedStateMachine):
         here = self.steps[number // 2 % len(self.steps)]
         self.cli("try", hypothesis, "--leave-out", "--wait", "20", env={"AUTORESEARCH_DIE_AT": here})
         self.settled = False
-        known = self.lab().state.experiments.values()
-        for experiment in (e for e in known if e.hypothesis == hypothesis):
-            # A keep that came in first was merged into the edit, and what was tried is not what stood here.
-            same = experiment.parent == standing
-            self.proposed[hypothesis] = files if same else self.tree(experiment.commit)
-            self.pending = {}
+        for record in (r for r in self.world.records() if r["event"] == "proposed"):
+            # As it was proposed: a keep meanwhile puts it on another parent. A keep that came in first was
+            # merged into the edit, and what was tried is not what stood here.
+            if record["hypothesis"] == hypothesis:
+                same = record["parent"] == standing
+                self.proposed[hypothesis] = files if same else self.tree(record["commit"])
+                self.pending = {}
         if number % 2:
             assert self.cli("resume").code == 0
 
