@@ -283,10 +283,11 @@ def test_what_does_not_compile_runs_as_it_is(prepared: Any, edited: Any, tmp_pat
 def test_making_the_data_is_not_the_runs_memory(small_corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     settings = settings_for(AUTORESEARCH_CORPUS=f"text:{small_corpus}", AUTORESEARCH_DATA=str(tmp_path))
-    first, second = (train(settings, AUTORESEARCH_BUDGET="steps:1") for _ in range(2))
-    assert "preparing" in first.stdout and "preparing" not in second.stdout
-    peaks = [float(summary(run)["peak_vram_mb"]) for run in (first, second)]
-    assert peaks[0] == pytest.approx(peaks[1], rel=0.03)
+    first, *later = (train(settings, AUTORESEARCH_BUDGET="steps:1") for _ in range(3))
+    assert "preparing" in first.stdout and not any("preparing" in run.stdout for run in later)
+    # Made in the same process it would be 1.17 times theirs; from run to run it varies by 8 %.
+    peak, *others = (float(summary(run)["peak_vram_mb"]) for run in (first, *later))
+    assert peak < 1.1 * max(others)
 
 
 @pytest.mark.slow
