@@ -399,15 +399,14 @@ def fetch(file: HubFile, data: Path) -> Path:
     path = data / "hub" / file.repo.replace("/", "--") / file.revision[:12] / file.path
     note, part = (path.with_name(path.name + ending) for ending in (".sha256", ".part"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = file.sha256 or (note.read_text(encoding="utf-8").strip() if note.exists() else None)
-    if path.exists() and known in (None, found := file_hash(path)):
-        note.write_text(found + "\n", encoding="utf-8")
+    if is_whole(path, note, file):
         return path
-    path.unlink(missing_ok=True)
     with part.open("ab") as target:
         wait_for_others(target)
-        if path.exists():
-            return fetch(file, data)  # one of them was first
+        if is_whole(path, note, file):
+            return path  # one of them was first
+        path.unlink(missing_ok=True)  # not before: another process may just have put it there
+        known = file.sha256 or noted(note)
         endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         url = f"{endpoint}/datasets/{file.repo}/resolve/{file.revision}/{file.path}"
         say(f"  fetching {url}")
@@ -422,6 +421,21 @@ def fetch(file: HubFile, data: Path) -> Path:
         note.write_text(found + "\n", encoding="utf-8")
         part.replace(path)
     return path
+
+
+def is_whole(path: Path, note: Path, file: HubFile) -> bool:
+    """Whether the file is there with the sha256 that is known of it; what it is, is noted."""
+    if not path.exists():
+        return False
+    found, known = file_hash(path), file.sha256 or noted(note)
+    if known is None:
+        note.write_text(found + "\n", encoding="utf-8")
+    return known in (None, found)
+
+
+def noted(note: Path) -> str | None:
+    """The sha256 of an earlier download; an empty note is being written just now and says nothing."""
+    return (note.read_text(encoding="utf-8").strip() if note.exists() else "") or None
 
 
 def wait_for_others(target: IO[bytes]) -> None:

@@ -241,6 +241,28 @@ def test_a_file_put_there_by_hand_is_taken(hub: type[Hub], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("sha256", [a_file().sha256, None])
+def test_one_that_looked_before_it_was_there_does_not_take_it_away(
+    hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sha256: str | None
+) -> None:
+    pytest.importorskip("fcntl")
+    looks, first, exists = [], threading.Event(), Path.exists
+
+    def late(path: Path) -> bool:
+        seen = exists(path)
+        if path.name == "a.txt" and not looks:
+            looks.append(seen)  # the other one begins and ends between this look and what follows from it
+            first.set()
+            other.join()
+        return seen
+
+    monkeypatch.setattr(Path, "exists", late)
+    other = threading.Thread(target=lambda: first.wait() and prepare.fetch(a_file(sha256), tmp_path))
+    other.start()
+    assert prepare.fetch(a_file(sha256), tmp_path).read_bytes() == CONTENT
+    assert looks == [False] and len(hub.asked) == 1
+
+
+@pytest.mark.parametrize("sha256", [a_file().sha256, None])
 def test_of_several_at_once_one_fetches(hub: type[Hub], tmp_path: Path, sha256: str | None) -> None:
     pytest.importorskip("fcntl")
     paths: list[Path] = []
