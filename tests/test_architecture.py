@@ -17,7 +17,7 @@ MODULES = sorted(
 VERB_FILES = {path.stem for path in MODULES if path.parts[0] == "verbs"}
 OWNERS = {
     "git": {"workspace"},
-    "yaml": {"settings"},
+    "yaml": {"settings", "values", "grammars", "rendering"},
     "click": {"autoresearch"} | VERB_FILES,
     "jinja2": {"page"},
     "markupsafe": {"page"},  # comes with jinja2

@@ -12,12 +12,13 @@ from runs import a_run
 
 from lab.cluster import KEYS, KINDS, Cluster
 from lab.errors import CONFIG, LabError
+from lab.rendering import render
 from lab.runners import engine
 from lab.runners.base import Examined
 from lab.runners.catalog import RUNNERS
 from lab.runners.engine import Engine, Job, minutes
 from lab.runners.worker import take
-from lab.settings import Settings, load, render
+from lab.settings import Settings, load
 from lab.spec import read_spec
 
 GOOD = "command: python train.py\nmetric: {name: val_bpb, goal: min}\nedit: [train.py]\n"

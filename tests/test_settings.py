@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from lab.errors import CONFIG, LabError
-from lab.settings import Settings, load, render, seconds_of
+from lab.rendering import render
+from lab.settings import Settings, load
+from lab.values import seconds_of
 
 GOOD = """command: python train.py
 metric: {name: val_bpb, goal: min}

@@ -17,11 +17,11 @@ from lab.campaign import Lab
 from lab.caution import look_at_new
 from lab.comparison import Comparison
 from lab.errors import REFUSED, LabError
+from lab.grammars import TRAIN_METRIC
 from lab.guards import difference
 from lab.launch import start_confirming
 from lab.model import BASELINE, KILLS_ALLOWED, Confirmation, Experiment, Run, State
 from lab.redact import one_line
-from lab.settings import TRAIN_METRIC
 from lab.steps import step
 
 PAIRS = 10  # at most, when the caller names no number

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import CONFIG, LabError
-from lab.settings import METRIC_NAME, Settings, kill_after_default
+from lab.settings import Settings, kill_after_default
+from lab.values import METRIC_NAME
 
 SCRIPTS = ("train.py", "main.py", "run.py")
 # A printed summary line in the source: print(f"val_bpb:   {x:.6f}") or "METRIC name={x}".

@@ -11,7 +11,8 @@ from lab.detect import Wishes, detect
 from lab.errors import CONFIG, LabError
 from lab.model import HOME
 from lab.notify import keeping
-from lab.settings import FILE_NAME, Settings, load, render
+from lab.rendering import render
+from lab.settings import FILE_NAME, Settings, load
 from lab.settle import catch_up
 from lab.steps import step
 

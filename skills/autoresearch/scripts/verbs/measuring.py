@@ -10,8 +10,10 @@ import click
 from lab import errors, lineup, loop, propose, settle
 from lab.campaign import Lab
 from lab.errors import LabError
+from lab.grammars import GOALS
 from lab.model import BASELINE
-from lab.settings import FILE_NAME, GOALS, TAG, seconds_of
+from lab.settings import FILE_NAME, TAG
+from lab.values import seconds_of
 from verbs.shared import TRY_WAIT_SECONDS, WAIT_SECONDS, Context, agent, answer, next_step, verb
 
 

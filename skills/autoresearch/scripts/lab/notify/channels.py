@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab import extras
-from lab.settings import FROM_ENVIRONMENT, SCHEME
+from lab.grammars import FROM_ENVIRONMENT, SCHEME
 
 APPRISE = "apprise==2.2.0"
 
