@@ -25,6 +25,7 @@ from lab.export.tfevents import _crc, event_file
 # What an MLflow server needs of the whole package's 850 MB; no job of its own is run.
 READERS = ("tensorboard==2.21.0", "mlflow-skinny==3.17.2", "flask==3.1.3", "flask-cors==6.0.5",
            "sqlalchemy", "alembic", "aiohttp", "numpy", "pandas")  # fmt: skip
+TRACKERS = ("wandb==0.31.0", "trackio==0.43.0")
 QUIET = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -174,16 +175,26 @@ def test_every_record_of_an_event_file_is_framed_with_its_length() -> None:
     assert len(sizes) == 4 and sizes[1] > 300
 
 
-@pytest.fixture(scope="module")
-def readers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the programs that read what is exported: half a minute and 350 MB."""
-    folder = tmp_path_factory.mktemp("readers")
+def installed(folder: Path, packages: tuple[str, ...]) -> Path:
+    """The programs of an environment with these packages."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    command = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-input", *READERS]
+    command = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-input", *packages]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     if done.returncode:
-        pytest.skip(f"pip cannot install {', '.join(READERS)} here: {done.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"pip cannot install {', '.join(packages)} here: {done.stderr.strip().splitlines()[-1]}")
     return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs that read what is exported: half a minute and 350 MB."""
+    return installed(tmp_path_factory.mktemp("readers"), READERS)
+
+
+@pytest.fixture(scope="module")
+def trackers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trackers' own clients: half a minute and 280 MB."""
+    return installed(tmp_path_factory.mktemp("trackers"), TRACKERS)
 
 
 READ_EVENTS = """
@@ -444,6 +455,8 @@ def init(**values):
     return run
 def log(values, step=None): run.log(values, step)
 def finish(): run.finish()
+class Api:
+    def runs(self, project): return []
 """
 
 
@@ -464,3 +477,90 @@ def test_a_tracker_gets_each_run_once_and_whole(project: Project, tmp_path: Path
     assert first == curve(1.0)
     values = [value for call in made for value in call[1:2] if value and "val_bpb" in str(value)]
     assert len(values) == len(names(project)) - 1  # of a crash there is none
+
+
+# An offline run is a log of LevelDB's form: blocks of 32 KiB, each part with checksum, length and kind.
+READ_WANDB = """
+import json, struct, sys
+from pathlib import Path
+from wandb.proto import wandb_internal_pb2 as proto
+def records(path):
+    data, at, part = path.read_bytes(), 7, b""
+    assert data[:4] == b":W&B"
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        part += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):
+            yield proto.Record.FromString(part)
+            part = b""
+found = []
+for path in sorted(Path(sys.argv[1]).glob("wandb/offline-run-*/run-*.wandb")):
+    run = {"points": [], "numbers": {}, "ended": False}
+    for record in records(path):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            words = {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            run |= {"name": record.run.display_name, "group": record.run.run_group, "words": words}
+        elif kind == "history":
+            items = record.history.item
+            values = {(it.key or it.nested_key[0]): json.loads(it.value_json) for it in items}
+            run["points"].append([values["_step"], values["loss"]])
+        elif kind == "summary":
+            items = record.summary.update
+            run["numbers"] |= {it.key: json.loads(it.value_json) for it in items if it.key}
+        run["ended"] |= kind == "exit"
+    found.append(run)
+print(json.dumps(found))
+"""
+
+
+def site_packages(programs: Path) -> str:
+    """Where the packages of an environment lie."""
+    command = [str(programs / "python"), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.slow
+def test_weights_and_biases_gets_whole_offline_runs(project: Project, trackers: Path, tmp_path: Path) -> None:
+    env = {"PYTHONPATH": site_packages(trackers)}
+    words = ("export", "wandb", "--to", str(tmp_path / "w"))
+    assert project.run(*words, env={**env, "AUTORESEARCH_DIE_AT": "export.wandb.filled#2"}).code == -9
+    assert project.ok(*words, env=env)["said"][0].startswith(
+        f"{len(names(project)) - 1} runs written, 1 were"
+    )
+    command = [str(trackers / "python"), "-c", READ_WANDB, str(tmp_path / "w")]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert sorted(run["name"] for run in found) == names(project)  # each once, the half one made anew
+    assert all(run["ended"] for run in found)
+    for run in found:
+        truth = next(r for r in project.ok("show", run["name"])["runs"] if r["id"] == run["name"])
+        assert run["group"] == run["words"]["experiment"] == run["name"][:4]
+        assert run["numbers"].get("val_bpb") == truth["metric"]
+    values = {run["name"]: run["points"] for run in found}
+    assert values["e001.1"] == [[x, y] for x, y in curve(0.9)]
+
+
+@pytest.mark.slow
+def test_trackio_shows_each_run_once_and_whole(project: Project, trackers: Path, tmp_path: Path) -> None:
+    env = {"PYTHONPATH": site_packages(trackers)}
+    words = ("export", "trackio", "--to", str(tmp_path / "t"))
+    assert project.run(*words, env={**env, "AUTORESEARCH_DIE_AT": "export.trackio.filled#2"}).code == -9
+    project.ok(*words, env=env)
+
+    def told(*asked: str) -> dict:
+        command = [str(trackers / "trackio"), *asked, "--project", "autoresearch-t1", "--json"]
+        env = {**os.environ, "TRACKIO_DIR": str(tmp_path / "t"), "HF_HUB_OFFLINE": "1"}
+        return json.loads(subprocess.run(command, check=True, capture_output=True, env=env).stdout)
+
+    assert told("list", "runs")["runs"] == names(project)
+    for run, value in (("e000.2", 1.0), ("e001.1", 0.9)):
+        points = told("get", "metric", "--run", run, "--metric", "loss")["values"]
+        assert [(point["step"], point["value"]) for point in points] == curve(value)
+        result = told("get", "metric", "--run", run, "--metric", "result/val_bpb")["values"]
+        assert [point["value"] for point in result] == [round(value + 1 / 3, 6)]
+        assert told("get", "run", "--run", run)["config"]["experiment"] == run[:4]

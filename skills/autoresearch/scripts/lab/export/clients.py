@@ -8,6 +8,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,11 @@ def wandb_offline(bundle: Bundle, to: Path) -> list[str]:
     fresh = 0
     for row in bundle.runs:
         identity = _plain(f"{bundle.campaign}-{row.id}")
-        if any((folder / DONE).exists() for folder in to.glob(f"wandb/offline-run-*-{identity}")):
+        made = list(to.glob(f"wandb/offline-run-*-{identity}"))
+        if any((folder / DONE).exists() for folder in made):
             continue
+        for folder in made:  # what a killed export left half: a server would take it for the run
+            shutil.rmtree(folder)
         settings = wandb.Settings(console="off", save_code=False, disable_git=True, silent=True,
                                   x_disable_stats=True, x_disable_meta=True)  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):  # stdout is our answer's
@@ -50,6 +54,7 @@ def wandb_offline(bundle: Bundle, to: Path) -> list[str]:
             for x, y in _rising(row):
                 run.log({"loss": y}, step=x)
             run.summary.update(row.numbers)
+            step("export.wandb.filled")
             run.finish()
         (folder / DONE).write_text("yes\n")
         step("export.wandb.run")
@@ -69,17 +74,27 @@ def trackio(bundle: Bundle, to: Path) -> list[str]:
         if mark.exists():
             continue
         with contextlib.redirect_stdout(io.StringIO()):  # it greets every run
+            _forget(client, project, row.id)
             client.init(project=project, name=row.id, group=row.experiment, config=row.words, embed=False,
                         auto_log_gpu=False, auto_log_cpu=False)  # fmt: skip
             for x, y in _rising(row):
                 client.log({"loss": y}, step=x)
             client.log({f"result/{name}": value for name, value in row.numbers.items()})
+            step("export.trackio.filled")
             client.finish()
         mark.write_text("yes\n")
         step("export.trackio.run")
         fresh += 1
     look = f"TRACKIO_DIR={to} trackio show --project {project}"
     return [f"{fresh} runs written, {len(bundle.runs) - fresh} were there: {to}", f"look: {look}"]
+
+
+def _forget(client: Any, project: str, name: str) -> None:
+    """Delete what a killed export left of a run: the new one would stand beside it under the same name."""
+    with contextlib.suppress(ValueError):  # there is no such project yet
+        for run in list(client.Api().runs(project)):
+            if run.name == name:
+                run.delete()
 
 
 def _rising(row: RunRow) -> list[tuple[int, float]]:
