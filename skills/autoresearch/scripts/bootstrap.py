@@ -156,13 +156,15 @@ def _move(building: Path, private: Path) -> None:
     """Put the new environment in its place, unless another process was quicker."""
     import shutil
 
-    if not _python(private).exists():
+    for _ in range(2):
+        try:
+            building.rename(private)
+            return
+        except OSError:  # something stands there: another process's, to be left alone, or one that is broken
+            if (private / "ready").exists() and _python(private).exists():
+                return
         shutil.rmtree(private, ignore_errors=True)  # its Python was uninstalled
-    try:
-        building.rename(private)
-    except OSError:
-        if not (private / "ready").exists():
-            raise
+    building.rename(private)
 
 
 def _one_line(problem: str, wanted: list[str]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.atomic import sweep
 from lab.campaign import Lab
 from lab.execution import OURS
-from lab.launch import prepare, submit
+from lab.launch import start_unclaimed, starting
 from lab.model import BASELINE, Experiment, Record, Run, State
 from lab.redact import one_line
 from lab.sealed import differs
@@ -24,7 +24,6 @@ from lab.steps import step
 NO_MODEL = OURS | {"metrics.json", "curve.jsonl", "evaluate.log"}
 SECONDS = 600.0  # for both sides together
 POLL_SECONDS = 0.05
-START_SECONDS = 2.0  # for a supervisor from its start to its claim
 
 
 def look(lab: Lab, seconds: float = SECONDS) -> list[str]:
@@ -130,13 +129,8 @@ def _followed(lab: Lab, experiment: Experiment, run: Run, folder: Path, end: flo
         if seen == "lost":
             lab.runner.reap(folder)
             return False
-        times = lab.submitted.get(run.id, [])
-        if seen == "absent" and (not times or time.monotonic() - times[-1] > START_SECONDS):
-            if not (folder / "spec.json").exists():
-                if folder.exists():
-                    sweep(folder)  # of the process that was killed while it wrote the spec
-                prepare(lab, experiment, run)
-            submit(lab, run)
+        if seen == "absent" and not starting(lab, run):
+            start_unclaimed(lab, experiment, run)
         if time.monotonic() >= end:
             return False
         time.sleep(POLL_SECONDS)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lab import occupancy, paces
-from lab.atomic import write_atomic
+from lab.atomic import sweep, write_atomic
 from lab.campaign import Lab
 from lab.errors import REFUSED, LabError
 from lab.handing import handover
@@ -27,6 +27,7 @@ from lab.spec import is_plain_file
 from lab.steps import step
 
 HELPER = Path(__file__).resolve().parents[1]  # the helper's own code: no run may change it
+START_SECONDS = 5.0  # for a supervisor from its start to its claim, 0.05 s on an idle machine
 TEXTS, SOURCE_BYTES = (".py", ".sh", ".toml", ".yaml", ".yml", ".json", ""), 500_000
 
 
@@ -236,15 +237,33 @@ def _link_shared(lab: Lab, tree: Path) -> None:
             link.symlink_to(source)
 
 
+def starting(lab: Lab, run: Run) -> bool:
+    """Whether a supervisor that this process started may still be on its way to its claim."""
+    times = lab.submitted.get(run.id, [])
+    return bool(times) and time.monotonic() - times[-1] < START_SECONDS
+
+
+def start_unclaimed(lab: Lab, experiment: Experiment, run: Run) -> None:
+    """Submit a run that nobody has taken up; its spec is written first where it is not there."""
+    folder = lab.run_dir(run)
+    if not (folder / "spec.json").exists():
+        if folder.is_dir():
+            sweep(folder)  # of the process that was killed while it wrote the spec
+        prepare(lab, experiment, run)
+    submit(lab, run)
+
+
 def submit(lab: Lab, run: Run) -> None:
     step("run.submit.before")
-    lab.submitted.setdefault(run.id, []).append(time.monotonic())
+    times = lab.submitted.setdefault(run.id, [])
+    times.append(time.monotonic())
     # What makes a program score the held-out split must not come in from the caller's shell: a confirmation's
     # run has it from its spec, and no other run may have it.
     # Nor does a run see what `notify:` takes keys from: what it prints is kept.
     hidden = {*dict(lab.settings.confirm_env), *lab.settings.secret_names}
     environment = {name: value for name, value in _environment(lab).items() if name not in hidden}
     lab.runner.submit(lab.run_dir(run), environment)
+    times[-1] = time.monotonic()  # a slow interpreter has had its time in there
     step("run.submit.after")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 from lab import mover
 from lab.atomic import write_atomic
@@ -57,7 +58,8 @@ def meanwhile(lab: Lab, told: str = "") -> list[Experiment]:
     found, path = unheard(lab), lab.home / HEARD
     if found or not path.exists():
         newest = max((e.verdict_at for e in lab.state.experiments.values() if e.verdict), default="")
-        write_atomic(path, json.dumps({"at": newest}), durable=False)
+        with suppress(FileNotFoundError):  # swept away by a verdict that is being published: told once more
+            write_atomic(path, json.dumps({"at": newest}), durable=False)
     return [e for e in found if e.id != told]
 
 

@@ -20,7 +20,8 @@ from lab.errors import BUSY, LabError
 from lab.model import now
 
 POLL_SECONDS = 0.02
-NAMING_TRIES = 25
+ASKED_TIMES = 100  # a process that asks who holds a lock has it for a moment, and may be frozen in it
+NAMING_TRIES = 250
 
 
 @contextmanager
@@ -37,6 +38,33 @@ def hold(path: Path, verb: str, wait_seconds: float = 0) -> Iterator[None]:
         yield from _held(holder, verb)
     finally:
         os.close(descriptor)
+
+
+def pid_of(path: Path) -> int:
+    """Which process holds the lock `path` for life; 0 for none, 1 while it has not written its pid yet."""
+    try:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(file.read() or b"1")
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def hold_for_life(descriptor: int) -> bool:
+    """Take the lock and write this process's pid into the file; False when another has it."""
+    for _ in range(ASKED_TIMES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(POLL_SECONDS)
+            continue
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        return True
+    return False
 
 
 def _take(descriptor: int, path: Path, holder: Path, wait_seconds: float) -> None:

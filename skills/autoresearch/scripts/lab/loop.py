@@ -21,7 +21,7 @@ from lab.decide import Decision, decide
 from lab.early import HOPELESS, PRUNED
 from lab.errors import LabError
 from lab.handing import anchor, dropped, handover, packing
-from lab.launch import prepare, start, submit
+from lab.launch import START_SECONDS, start, start_unclaimed, starting
 from lab.model import BASELINE, INCOMPARABLE, Experiment, Run, State
 from lab.propose import BASELINE_REPEATS
 from lab.redact import one_line
@@ -31,7 +31,6 @@ from lab.steps import step
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 600.0  # of the mover, for the state lock
-START_SECONDS = 2.0  # for a supervisor from its start to its claim, 0.05 s on an idle machine
 SUBMITS_ALLOWED = 2  # of one run by one process: a supervisor that cannot start is host trouble
 
 
@@ -107,18 +106,14 @@ def _follow(lab: Lab, experiment: Experiment, run: Run) -> bool:
 
 def _submit_again(lab: Lab, experiment: Experiment, run: Run) -> bool:
     """A run nobody has taken up: give its supervisor time, then another one, then call it host trouble."""
-    folder, times = lab.run_dir(run), lab.submitted.get(run.id, [])
-    if times and time.monotonic() - times[-1] < START_SECONDS:
+    if starting(lab, run):
         return False
-    if len(times) >= SUBMITS_ALLOWED and lab.runner.withdraw(folder):
+    folder = lab.run_dir(run)
+    if len(lab.submitted.get(run.id, [])) >= SUBMITS_ALLOWED and lab.runner.withdraw(folder):
         words = _last_words(folder) or "its supervisor was killed before it began"
         _end(lab, experiment, run, outcome="infra", detail=words)
         return True
-    if not (folder / "spec.json").exists():
-        if folder.is_dir():
-            sweep(folder)  # of the process that was killed while it wrote the spec
-        prepare(lab, experiment, run)
-    submit(lab, run)
+    start_unclaimed(lab, experiment, run)
     return False
 
 

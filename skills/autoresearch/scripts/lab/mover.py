@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lab import detached
 from lab.campaign import Lab
+from lab.locks import hold_for_life, pid_of
 from lab.steps import step
 
 LOCK, LOG = "mover.lock", "mover.log"
-ASKED_TIMES = 5
 NOT_ITS_OWN = ("AUTORESEARCH_AGENT",)  # what carries it ends with an agent's session
 
 
@@ -45,15 +44,7 @@ def ensure(lab: Lab) -> None:
 
 def alive(home: Path) -> int:
     """The pid of the campaign's mover, 0 when there is none."""
-    try:
-        with (home / LOCK).open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return int(file.read() or b"1")
-    except (OSError, ValueError):
-        pass
-    return 0
+    return pid_of(home / LOCK)
 
 
 @contextmanager
@@ -61,22 +52,9 @@ def only_one(home: Path) -> Iterator[Callable[[], None] | None]:
     """Be the campaign's mover: gives what ends that, or None when there is one."""
     descriptor = os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _locked(descriptor):
+        if not hold_for_life(descriptor):
             yield None
             return
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield lambda: fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    """Take the lock; who only asks whether it is held has it for a moment, too."""
-    for _ in range(ASKED_TIMES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            time.sleep(0.01)
-    return False

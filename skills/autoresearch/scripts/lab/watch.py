@@ -292,13 +292,14 @@ class Watch:
 
     def _observe(self, now: float) -> None:
         """Sample the tree's memory and show signs of life, each when due."""
+        spent = time.process_time()
         if now >= self._next_sample:
             alive = processes.of_run(os.getpid(), self.known)
             self.known = {process.key for process in alive}
             self.rss_mb = sum(process.rss_mb for process in alive)
             self.peak_rss_mb = max(self.peak_rss_mb, self.rss_mb)
             self._stop_over(limits.too_many(self.policy, len(alive)))
-            cost = time.monotonic() - now
+            cost = time.process_time() - spent  # and no moment in which this process was frozen
             self._next_sample = now + max(SAMPLE_SECONDS, 50 * cost)  # at most 2 % of a core
         if now >= self._next_size:
             folders = [self.spec.tree, self.run_dir, temporary(self.spec.cookie)]

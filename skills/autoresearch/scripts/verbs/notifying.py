@@ -57,6 +57,7 @@ def test(obj: Context) -> None:
                 outcomes[channel.name] = told
                 post.forget(letter)
         time.sleep(0.02)
+    outcomes = {channel.name: outcomes[channel.name] for channel in found}  # as they stand in the settings
     lines = [f"{name}: {what}" + (f", {why}" if why else "") for name, (what, why) in outcomes.items()]
     failed = [name for name, (what, _) in outcomes.items() if what != "sent"]
     obj.say(

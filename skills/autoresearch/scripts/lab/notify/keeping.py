@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from lab import detached
 from lab.campaign import Lab
 from lab.errors import BUSY, LabError
+from lab.locks import hold_for_life, pid_of
 from lab.steps import step
 
 
@@ -31,15 +31,7 @@ def ensure(lab: Lab) -> None:
 
 def alive(folder: Path) -> int:
     """The pid of the messenger that holds the lock, 0 when there is none."""
-    try:
-        with (folder / "messenger.lock").open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return int(file.read() or b"1")
-    except FileNotFoundError:
-        pass
-    return 0
+    return pid_of(folder / "messenger.lock")
 
 
 @contextmanager
@@ -51,16 +43,12 @@ def only_one(folder: Path) -> Iterator[Callable[[], bool]]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "messenger.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not hold_for_life(descriptor):
             raise LabError(
                 f"process {alive(folder)} already tells people of this campaign",
                 "nothing is to be done; to run it here instead, end that process first",
                 BUSY,
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            )
         yield lambda: _same(folder / "messenger.lock", descriptor)
     finally:
         os.close(descriptor)

@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lab import push
@@ -49,7 +50,8 @@ class Messenger:
         self.clock = clock
         self.push_limit = push_limit
         self._folder = Lab(root).home / "notify"
-        self._folder.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):  # the campaign has just been removed: the first turn sees that
+            self._folder.mkdir(exist_ok=True)
         self._post = Post(self._folder, environ, limit)
         self._swept = False
         self._read_at = time.monotonic()
@@ -79,7 +81,7 @@ class Messenger:
         try:
             lab.read()
             settings = lab.settings
-        except LabError:  # settings being edited, or a journal to be mended: the next turn reads them again
+        except (LabError, OSError):  # settings being edited, a journal to be mended or gone: read again
             return time.monotonic() - self._read_at > FORSAKEN_SECONDS
         self._read_at = time.monotonic()
         found = channels(settings.notify, self.environ, self.root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -50,8 +51,29 @@ class Post:
         title, _, body = letter.text.partition("\n")
         job = {"url": channel.url, "title": title, "body": body or title, "limit": self.limit}
         step("notify.send.before")
-        process = subprocess.Popen(
-            [python, str(SENDER), str(path)],
+        # Locked from here to the sender's end: a messenger that comes after us never takes it for killed.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            process = self._sender(python, path, descriptor)
+        except OSError:
+            path.unlink()  # nobody was asked to send it
+            raise
+        finally:
+            os.close(descriptor)
+        assert process.stdin
+        try:
+            process.stdin.write(json.dumps(job).encode())
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # it died; its outcome file tells the rest
+        self._at_work[path] = process, time.monotonic() + self.limit + sender.GRACE_SECONDS
+        step("notify.send.after")
+
+    def _sender(self, python: str, path: Path, descriptor: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [python, str(SENDER), str(path), str(descriptor)],
+            pass_fds=[descriptor],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -59,14 +81,6 @@ class Post:
             cwd="/",
             start_new_session=True,
         )
-        assert process.stdin
-        try:
-            process.stdin.write(json.dumps(job).encode())
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # it died; its outcome file, or the want of one, tells the rest
-        self._at_work[path] = process, time.monotonic() + self.limit + sender.GRACE_SECONDS
-        step("notify.send.after")
 
     def _look_after(self, path: Path) -> Outcome | None:
         process, end = self._at_work[path]
@@ -77,6 +91,8 @@ class Post:
             process.wait()
         del self._at_work[path]
         found = _left_behind(path) if path.exists() else ("failed", "the sender could not start")
+        if found and found[0] == UNKNOWN and process.returncode > 0:
+            found = "failed", f"the sender failed with exit code {process.returncode}"
         return ("failed", f"no answer in {self.limit:g} s") if found is None or _late(found, end) else found
 
     def sweep(self, open_letters: Iterable[Letter]) -> None:

@@ -1,13 +1,13 @@
-"""Delivers one message to one address, in a process of its own: `python sender.py OUTCOME < JOB`.
+"""Delivers one message to one address, in a process of its own: `python sender.py OUTCOME DESCRIPTOR < JOB`.
 
 The job comes by standard input, so that no address stands in the process list, in a file or in a log. OUTCOME
-is locked while the message is under way and says in the end what became of it; a file that is empty and free
-was left by a sender that was killed, and only then nobody knows.
+comes open and locked as DESCRIPTOR, from before this process began, and says in the end what became of the
+message; a file that is empty and free was left by a sender that was killed, and only then nobody knows.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import importlib
 import json
 import logging
@@ -15,18 +15,21 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
-GRACE_SECONDS = 5.0  # after its own limit; then whoever started it ends it
+GRACE_SECONDS = 30.0  # after its own limit; then whoever started it ends it
 
 
-def main(path: str) -> None:
-    """Deliver the job on standard input unless another sender did, or is at it."""
-    job = json.load(sys.stdin)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)  # another sender of this message, if there is one, has its limit
-    if os.fstat(descriptor).st_size:
+def main(path: str, descriptor: int) -> None:
+    """Deliver the job on standard input and write into `descriptor` what became of it."""
+    try:
+        job = json.load(sys.stdin)
+    except ValueError:
+        Path(path).unlink()  # who started this was killed before it said what to send: no outcome at all
         return
+    with contextlib.suppress(ImportError):
+        importlib.import_module("apprise")  # seconds on a busy machine, and no service's fault
     limit = float(job["limit"])
 
     def too_late(number: int, frame: FrameType | None) -> None:
@@ -50,7 +53,7 @@ def deliver(url: str, title: str, body: str) -> tuple[str, str]:
     """Send it; return `sent` or `failed`, and why in words that no part of the address can be in."""
     heard: list[str] = []
     try:
-        apprise = importlib.import_module("apprise")  # 0.3 s and an extra: only this process pays for it
+        apprise = importlib.import_module("apprise")  # an extra
     except ImportError:
         return "failed", "apprise is not installed; `notify test` names the command"
     _listen(heard)
@@ -88,4 +91,4 @@ def _reason(log: str) -> str:
 
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder: no module of ours may stand in for one that apprise looks for
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

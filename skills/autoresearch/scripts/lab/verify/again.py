@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from lab.atomic import sweep, write_atomic
 from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
-from lab.launch import prepare, submit
+from lab.launch import start_unclaimed, starting
 from lab.model import Experiment, Record, Run, State
 from lab.redact import one_line
 from lab.steps import step
@@ -25,7 +25,6 @@ from lab.steps import step
 PLAN = "verify.json"
 WITHIN = 3.0  # standard deviations of a difference of two runs
 POLL_SECONDS = 0.05
-START_SECONDS = 2.0  # for a supervisor from its start to its claim
 
 
 def measure_again(lab: Lab, count: int, seconds: float) -> Record | None:
@@ -96,13 +95,8 @@ def _follow(lab: Lab, row: dict[str, str], end: float) -> Record | None:
         if seen == "lost":
             lab.runner.reap(folder)
             return _row(state, experiment, before, None, "its supervisor was killed")
-        times = lab.submitted.get(run.id, [])
-        if seen == "absent" and (not times or time.monotonic() - times[-1] > START_SECONDS):
-            if not (folder / "spec.json").exists():
-                if folder.exists():
-                    sweep(folder)  # of the process that was killed while it wrote the spec
-                prepare(lab, experiment, run)
-            submit(lab, run)
+        if seen == "absent" and not starting(lab, run):
+            start_unclaimed(lab, experiment, run)
         if time.monotonic() >= end:
             return None
         time.sleep(POLL_SECONDS)
