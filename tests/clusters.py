@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,9 @@ class Place:
         """Kill the node's daemon with -9 and start another, as an update or a crash does."""
         pid = (self.folder / "run" / "slurmd.pid").read_text().strip()
         _run([*_as_root(), "kill", "-9", pid])
+        end = time.monotonic() + 60
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < end:  # it has its port until it is gone
+            time.sleep(0.05)
         _run([*_as_root(), str(SCRIPT), "node", str(self.folder)])
 
     def saved_at(self) -> float:

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 from clusters import cluster, own_slurm, ray_cluster, slurm_cluster  # noqa: F401 - fixtures for every test
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# An example that falls into a slow moment of the machine has not failed.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 ENTRY = ROOT / "skills" / "autoresearch" / "scripts" / "autoresearch.py"
 
 # A test started from inside a git hook or a campaign would otherwise work on the caller's repository.

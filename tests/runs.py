@@ -31,7 +31,7 @@ def a_run(folder: Path, code: str = "", *, name: str = "e001.1", **spec: object)
         "env_add": {},
         "tree": str(tree),
         "cwd": str(tree),
-        "kill_after": 30,
+        "kill_after": 300,
         "grace": 0.3,
         "metric": {"name": "val_bpb", "take": "only", "pattern": None},
         "protected": {},
@@ -47,7 +47,7 @@ def tree_of(run_dir: Path) -> Path:
     return run_dir.with_name(f"tree-{run_dir.name}")
 
 
-def until(true: Callable[[], object], seconds: float = 30) -> None:
+def until(true: Callable[[], object], seconds: float = 120) -> None:
     """Wait for something to become true; the limit only ends a test that hangs."""
     give_up = time.monotonic() + seconds
     while not true():

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from world import PREPARE, Project, a_project
+from world import PREPARE, Project, a_project, wait_until
 
 from lab import weights
 from lab.ablation import args_without
@@ -36,7 +36,8 @@ if args.break_it:
 seed = int(os.environ.get("SEED", "0"))
 mine = f"{seed} {A} {B} {C} {USE_X} {USE_Y} {args.extra}"
 noise = random.Random(seed).gauss(0, 1) * 0.02 + random.Random(mine).gauss(0, 1) * 0.01
-time.sleep(float(os.environ.get("NAP", "0")))
+while os.path.exists(os.environ.get("HOLD", "")):
+    time.sleep(0.02)
 gain = 0.4 * max(A, B) + 0.3 * C + 0.2 * USE_X - 0.2 * USE_Y + 0.1 * args.extra
 print(f"val_bpb: {2 - gain + noise:.6f}")
 """
@@ -60,7 +61,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def night(template: Project, tmp_path: Path) -> Project:
-    return Project(Path(shutil.copytree(template.root, tmp_path / "p", symlinks=True)), dict(template.env))
+    root = Path(shutil.copytree(template.root, tmp_path / "p", symlinks=True))
+    return Project(root, {**template.env, "HOLD": str(tmp_path / "hold")})
+
+
+@pytest.fixture
+def hold(night: Project) -> Path:
+    """While it is there, every run waits."""
+    path = Path(night.env["HOLD"])
+    path.touch()
+    return path
 
 
 @pytest.fixture
@@ -114,11 +124,16 @@ def test_a_keep_that_a_later_one_made_useless_is_named_and_useful_ones_carry_wei
 
 
 @pytest.mark.slow
-def test_with_several_slots_the_arms_of_a_round_run_beside_each_other(night: Project, tmp_path: Path) -> None:
+def test_with_several_slots_the_arms_of_a_round_run_beside_each_other(
+    night: Project, hold: Path, tmp_path: Path
+) -> None:
     text = night.read("autoresearch.yaml")
     night.write("autoresearch.yaml", text.replace("slots: auto", "slots: 3"))
-    night.env |= {"AUTORESEARCH_SLOTS": str(tmp_path / "locks"), "NAP": "0.3"}
-    done = night.ok("ablate")
+    night.env["AUTORESEARCH_SLOTS"] = str(tmp_path / "locks")
+    night.run("ablate", "--wait", "0")
+    wait_until(lambda: len(studied(night)) >= 3)
+    hold.unlink()
+    done = night.ok("ablate", "--wait", "300")
     assert verdicts(done)["without e001"] == NOT_NEEDED and verdicts(done)["without e002"] == CARRIES
     most, going = 0, set()
     for record in night.records():
@@ -134,7 +149,7 @@ def test_with_several_slots_the_arms_of_a_round_run_beside_each_other(night: Pro
 def test_switches_of_the_edited_file_are_turned_alone_and_together(night: Project) -> None:
     found = {s["name"]: s["default"] for s in night.ok("isolate", "--list")["switches"]}
     assert found == {"USE_X": False, "USE_Y": False, "--extra": False, "--break-it": False}
-    done = night.ok("isolate", "USE_X", "USE_Y", "--", "--extra")
+    done = night.ok("isolate", "USE_X", "USE_Y", "--wait", "300", "--", "--extra")
     got = verdicts(done)
     assert (got["only USE_X"], got["only USE_Y"], got["only --extra"]) == (HELPS, HURTS, HELPS)
     assert (got["all but USE_X"], got["all but USE_Y"], got["all but --extra"]) == (HELPS, HURTS, HELPS)
@@ -182,21 +197,23 @@ def test_runs_are_bounded_and_the_cut_is_told(night: Project) -> None:
 
 
 @pytest.mark.slow
-def test_a_wait_that_ends_first_says_so_and_wait_goes_on(night: Project) -> None:
-    answer = night.run("--json", "ablate", "e003", "--pairs", "2", "--wait", "0.05", env={"NAP": "0.3"})
+def test_a_wait_that_ends_first_says_so_and_wait_goes_on(night: Project, hold: Path) -> None:
+    answer = night.run("--json", "ablate", "e003", "--pairs", "2", "--wait", "0.05")
     assert answer.code == 124 and answer.json["status"] == "running"
     assert "is under way" in night.refused(4, "isolate")["message"]
     status = night.ok("status")
     assert status["next"].startswith("`wait` for a1")
     assert status["running"][0]["experiment"] == "e003"
-    assert night.ok("wait")["rows"][0]["verdict"] == CARRIES
+    hold.unlink()
+    assert night.ok("wait", "a1", "--max", "300")["rows"][0]["verdict"] == CARRIES
     assert len(studied(night)) == 4
 
 
 @pytest.mark.slow
-def test_stop_ends_it_and_resume_takes_it_up(night: Project) -> None:
-    night.run("ablate", "e003", "--pairs", "2", "--wait", "0.05", env={"NAP": "30"})
+def test_stop_ends_it_and_resume_takes_it_up(night: Project, hold: Path) -> None:
+    night.run("ablate", "e003", "--pairs", "2", "--wait", "0.05")
     night.ok("stop", "--now")
+    hold.unlink()
     assert "resume" in night.refused(4, "ablate")["fix"]
     night.ok("resume")
     assert night.ok("ablate")["rows"][0]["verdict"] == CARRIES
@@ -213,7 +230,7 @@ def test_a_keep_that_others_stand_on_cannot_be_taken_out_alone(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_variant_that_crashes_is_told_and_the_others_go_on(night: Project) -> None:
-    done = night.ok("isolate", "USE_X", "--", "--break-it")
+    done = night.ok("isolate", "USE_X", "--wait", "300", "--", "--break-it")
     rows = {row["name"]: row for row in done["rows"]}
     assert rows["only USE_X"]["verdict"] == HELPS
     assert rows["only --break-it"]["verdict"] == "not measured"

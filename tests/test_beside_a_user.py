@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from world import Answer, Project, a_project
+from world import Answer, Project, a_project, carrying, wait_until
 
 from lab import loop, propose, settle, setup
 from lab.campaign import Lab
 from lab.detect import Wishes
 from lab.errors import REFUSED, LabError
+from lab.locks import hold
 from lab.model import Experiment
 
 VALUE = "model/value.txt"
@@ -90,7 +92,7 @@ class CheckoutOfTwo(RuleBasedStateMachine):
         with self.agent("baseline") as lab:
             with lab.changing("baseline"):
                 propose.propose_baseline(lab, 1)
-            loop.wait_for(lab, "e000", 60)
+            loop.wait_for(lab, "e000", 300)
         self.belongings = self.look()
 
     @rule(name=st.sampled_from(NAMES), number=st.integers(0, 9999))
@@ -181,7 +183,7 @@ class CheckoutOfTwo(RuleBasedStateMachine):
     def agent_waits(self, number: int) -> None:
         with self.agent("wait") as lab:
             for experiment in list(lab.read().open()):
-                loop.wait_for(lab, experiment.id, 30)
+                loop.wait_for(lab, experiment.id, 300)
 
     def agent_restores(self, number: int) -> None:
         with self.agent("restore") as lab, lab.changing("restore") as state:
@@ -209,6 +211,7 @@ class CheckoutOfTwo(RuleBasedStateMachine):
         standing = before.incumbent_commit if before.tree_at == before.incumbent_commit else ""
         here = self.steps[number // 2 % len(self.steps)]
         self.cli("try", hypothesis, "--leave-out", "--wait", "20", env={"AUTORESEARCH_DIE_AT": here})
+        wait_until(lambda: not carrying(self.folder))
         self.settled = False
         for record in (r for r in self.world.records() if r["event"] == "proposed"):
             # As it was proposed: a keep meanwhile puts it on another parent. A keep that came in first was
@@ -307,22 +310,31 @@ class CheckoutOfTwo(RuleBasedStateMachine):
     def incumbent(self) -> dict[str, bytes]:
         return self.tree(self.lab().state.incumbent_commit)
 
+    def still(self) -> AbstractContextManager[None]:
+        """No mover gives a verdict meanwhile: branch, rows and files are those of one moment."""
+        return hold(self.root / ".autoresearch/state.lock", "look", 60)
+
     def look(self) -> Belongings:
         """The user's things as they are now."""
-        ours = (".git", ".autoresearch", "model", "results.tsv")
-        files = {
-            str(path.relative_to(self.root)): path.read_bytes()
-            for top in self.root.iterdir()
-            if top.name not in ours
-            for path in ([top] if top.is_file() else top.rglob("*"))
-            if path.is_file()
-        }
-        names = ("index", "config", "HEAD", "logs/refs/stash", "info/exclude", "index.lock")
-        git = {n: (self.root / ".git" / n).read_bytes() for n in names if (self.root / ".git" / n).exists()}
-        lines = self.world.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
-        return Belongings(
-            files, git, "\n".join(line for line in lines if not line.removeprefix("refs/").startswith(OURS))
-        )
+        with self.still():
+            ours = (".git", ".autoresearch", "model", "results.tsv")
+            files = {
+                str(path.relative_to(self.root)): path.read_bytes()
+                for top in self.root.iterdir()
+                if top.name not in ours
+                for path in ([top] if top.is_file() else top.rglob("*"))
+                if path.is_file()
+            }
+            names = ("index", "config", "HEAD", "logs/refs/stash", "info/exclude", "index.lock")
+            git = {
+                n: (self.root / ".git" / n).read_bytes() for n in names if (self.root / ".git" / n).exists()
+            }
+            lines = self.world.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+            return Belongings(
+                files,
+                git,
+                "\n".join(line for line in lines if not line.removeprefix("refs/").startswith(OURS)),
+            )
 
     @invariant()
     def the_user_has_everything(self) -> None:
@@ -344,26 +356,28 @@ class CheckoutOfTwo(RuleBasedStateMachine):
     def the_branch_is_exactly_the_keeps(self) -> None:
         if not hasattr(self, "belongings") or not self.settled:
             return
-        state = self.lab().state
-        keeps = [e.commit for e in state.experiments.values() if e.verdict == "keep"]
-        chain = self.world.git("rev-list", "--first-parent", "--reverse", f"{state.base}..{state.branch}")
-        assert [state.base, *chain.split()] == keeps
-        if state.tree_at == state.incumbent_commit and not self.pending:
-            assert self.model() == self.incumbent()
+        with self.still():
+            state = self.lab().state
+            keeps = [e.commit for e in state.experiments.values() if e.verdict == "keep"]
+            chain = self.world.git("rev-list", "--first-parent", "--reverse", f"{state.base}..{state.branch}")
+            assert [state.base, *chain.split()] == keeps
+            if state.tree_at == state.incumbent_commit and not self.pending:
+                assert self.model() == self.incumbent()
 
     @invariant()
     def every_row_is_what_ran(self) -> None:
         if not hasattr(self, "belongings") or not self.settled:
             return
-        state = self.lab().state
-        given = [e for e in state.experiments.values() if e.verdict]
-        rows = [line.split("\t") for line in self.world.read("results.tsv").splitlines()[1:]]
-        assert [row[0] for row in rows] == [e.commit[:7] for e in given]
-        assert [row[3] for row in rows] == [e.verdict for e in given]
-        for experiment in given:
-            if experiment.id not in self.checked:
-                self.checked.add(experiment.id)
-                self.compare(experiment)
+        with self.still():
+            state = self.lab().state
+            given = [e for e in state.experiments.values() if e.verdict]
+            rows = [line.split("\t") for line in self.world.read("results.tsv").splitlines()[1:]]
+            assert [row[0] for row in rows] == [e.commit[:7] for e in given]
+            assert [row[3] for row in rows] == [e.verdict for e in given]
+            for experiment in given:
+                if experiment.id not in self.checked:
+                    self.checked.add(experiment.id)
+                    self.compare(experiment)
 
     def compare(self, experiment: Experiment) -> None:
         """What was proposed, what the commit holds and what ran are the same bytes, and it ran once."""
@@ -386,10 +400,11 @@ class CheckoutOfTwo(RuleBasedStateMachine):
     def nothing_lies_about(self) -> None:
         if not hasattr(self, "belongings") or not self.settled:
             return
-        if not list(self.lab().state.open()):  # a supervisor at work writes its heartbeat
-            assert not list(self.root.rglob("*.autoresearch-tmp"))
-        locks = {str(p.relative_to(self.root / ".git")) for p in (self.root / ".git").rglob("*.lock")}
-        assert locks <= {"index.lock"}
+        with self.still():
+            if not list(self.lab().state.open()):  # a supervisor at work writes its heartbeat
+                assert not list(self.root.rglob("*.autoresearch-tmp"))
+            locks = {str(p.relative_to(self.root / ".git")) for p in (self.root / ".git").rglob("*.lock")}
+            assert locks <= {"index.lock"}
 
     def teardown(self) -> None:
         if not hasattr(self, "belongings"):
@@ -407,6 +422,7 @@ class CheckoutOfTwo(RuleBasedStateMachine):
             assert self.cli("finish").code == 0
             self.the_user_has_everything()
             assert not list(self.lab().state.open())
+            wait_until(lambda: not carrying(self.folder, "PATH"))  # a mover may still be about to leave
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -25,6 +25,8 @@ seed = int(os.environ.get("SEED", "0"))
 noise = random.Random(f"{seed} {LR}").gauss(0, 1) * NOISE
 if BREAK and seed > 1000 and seed % BREAK == 0:
     raise ValueError("a seed it cannot bear")
+while os.path.exists(os.environ.get("HOLD", "")):
+    time.sleep(0.02)
 time.sleep(float(os.environ.get("NAP", "0")))
 print(f"val_bpb: {LR + noise:.6f}")
 if os.environ.get("AUTORESEARCH_HELDOUT") == "1":
@@ -57,7 +59,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def night(template: Project, tmp_path: Path) -> Project:
-    return Project(Path(shutil.copytree(template.root, tmp_path / "p", symlinks=True)), dict(template.env))
+    root = Path(shutil.copytree(template.root, tmp_path / "p", symlinks=True))
+    return Project(root, {**template.env, "HOLD": str(tmp_path / "hold")})
+
+
+@pytest.fixture
+def hold(night: Project) -> Path:
+    """While it is there, every run waits."""
+    path = Path(night.env["HOLD"])
+    path.touch()
+    return path
 
 
 def started(world: Project) -> list[dict]:
@@ -209,21 +220,23 @@ def test_a_candidate_that_always_breaks_on_fresh_seeds_ends_it_early(night: Proj
     assert done["gain"] is None
 
 
-def test_a_wait_that_ends_first_says_so_and_the_next_call_goes_on(night: Project) -> None:
-    answer = night.run("--json", "confirm", "--wait", "0.05", env={"NAP": "0.3"})
+def test_a_wait_that_ends_first_says_so_and_the_next_call_goes_on(night: Project, hold: Path) -> None:
+    answer = night.run("--json", "confirm", "--wait", "0.05")
     assert answer.code == 124
     assert answer.json["status"] == "running" and answer.json["verdict"] is None
     status = night.ok("status")
     assert status["next"].startswith("`wait` for c1")
     assert status["confirmation"]["confirmation"] == "c1"
-    assert night.ok("wait")["verdict"] == "confirmed"
+    hold.unlink()
+    assert night.ok("wait", "c1", "--max", "300")["verdict"] == "confirmed"
     assert len(started(night)) == 10
 
 
 @pytest.mark.slow
-def test_stop_ends_it_and_resume_takes_it_up(night: Project) -> None:
-    night.run("confirm", "--wait", "0.05", env={"NAP": "30"})
+def test_stop_ends_it_and_resume_takes_it_up(night: Project, hold: Path) -> None:
+    night.run("confirm", "--wait", "0.05")
     night.ok("stop", "--now")
+    hold.unlink()
     assert "resume" in night.refused(4, "confirm")["fix"]
     assert "stopped" in night.run("status").out
     night.ok("resume")
@@ -278,11 +291,12 @@ def test_a_variable_that_changes_the_measurement_is_no_switch(night: Project) ->
 
 
 @pytest.mark.slow
-def test_the_hours_of_the_campaign_cut_it_short_and_are_named(night: Project) -> None:
-    night.run("confirm", "--wait", "0.05", env={"NAP": "0.3"})
+def test_the_hours_of_the_campaign_cut_it_short_and_are_named(night: Project, hold: Path) -> None:
+    night.run("confirm", "--wait", "0.05")
     text = night.read("autoresearch.yaml")
     night.write("autoresearch.yaml", text.replace("kill_after: 125", "kill_after: 125, hours: 0.000001"))
-    done = night.ok("wait")
+    hold.unlink()
+    done = night.ok("wait", "c1", "--max", "300")
     assert done["status"] == "done" and "of 10 pairs" in done["cut"]
     assert "hours" in night.refused(9, "confirm")["message"]
     night.write("autoresearch.yaml", text)

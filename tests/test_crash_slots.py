@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from test_crash_points import EDITS, Trial, counts, prepared, run_points
-from world import wait_until
+from world import carrying, wait_until
 
 from lab import mover
 
@@ -24,6 +24,8 @@ def test_a_try_in_one_of_several_slots_killed_at_any_step(prepared: dict[str, Pa
         world.env["AUTORESEARCH_SLOTS"] = str(world.root.parent / "locks")
         world.edit(*EDITS["discard"])
         world.run("try", "a discard", env=env)
+        ended = world.root / ".autoresearch/runs/e001.1/run.json"
+        wait_until(lambda: ended.exists() or not carrying(world.root, *env))
         finish(trial, "try", env)
 
     def finish(trial: Trial, verb: str, env: dict[str, str]) -> None:

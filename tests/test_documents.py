@@ -271,13 +271,16 @@ def aged(world: Project, hours: float) -> None:
 
 @pytest.mark.slow
 def test_a_baseline_that_outlasts_the_wait_is_waited_for_later(world: Project) -> None:
-    world.write("train.py", TRAIN.replace("print(", "import time; time.sleep(0.4)\nprint(", 1))
+    gate = world.root.parent / "gate"
+    held = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.02)\n"
+    world.write("train.py", held + TRAIN)
     world.commit("slow")
     world.ok("init", "--tag", "t1")
     answer = world.run("--json", "bootstrap", "--wait", "0.05")
     assert answer.code == 124
     assert {s["name"]: s["command"] for s in answer.json["steps"]}["baseline"] == "wait"
-    world.ok("wait")
+    gate.touch()
+    world.ok("wait", "--max", "300")
     assert states(world.ok("bootstrap"))["baseline"] == "done"
 
 

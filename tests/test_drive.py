@@ -124,7 +124,7 @@ def nothing_lost(night: Night, experiments: int) -> None:
     sessions = [record["session"] for record in night.events("agent_started")]
     assert sessions == [f"s{n}" for n in range(1, len(sessions) + 1)]
     assert [record["session"] for record in night.events("agent_ended")] == sessions
-    assert night.processes() == []
+    until(lambda: not night.processes(), "the end of all keepers")
 
 
 # -- quick -----------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_thirty_experiments_are_made_by_agents_that_fail_in_every_way(tmp_path: 
         "exit 3", "crash 3", "lie", "limit", "hang 3", "kill 3", "paid 3", "crash", "limit 3", "lie 3",
         "exit 3", "paid 3",
     )  # fmt: skip
-    answer = night.drive("--silent-after", "20")
+    answer = night.drive("--silent-after", "60")
     assert answer.code == 0, answer.out + answer.err
     assert answer.json["reason"] == "the campaign is finished"
     nothing_lost(night, 30)
@@ -200,7 +200,8 @@ def test_thirty_experiments_are_made_by_agents_that_fail_in_every_way(tmp_path: 
         e["session"] for e in ended if e["outcome"] == "silent"
     ]
     assert answer.json["cost_usd"] == 0.5  # what the two sessions that said something have said
-    assert len(night.told) == len(ended)
+    silent = len(night.events("agent_silent"))  # the hanging one has spoken; a slow one may not have
+    assert len(ended) - max(0, silent - 1) <= len(night.told) <= len(ended)
     assert "never tried" not in str(night.told[0]["message"]) and "never tried" in str(
         night.told[1]["message"]
     )
@@ -210,7 +211,7 @@ def test_thirty_experiments_are_made_by_agents_that_fail_in_every_way(tmp_path: 
 
 def cut(night: Night) -> None:
     """Kill a driver as soon as something has come into the journal."""
-    before, driver = len(night.project.records()), night.start("--silent-after", "8")
+    before, driver = len(night.project.records()), night.start("--silent-after", "60")
     until(lambda: len(night.project.records()) > before + 1 or driver.poll() is not None, "progress")
     driver.kill()
     driver.communicate()
@@ -221,10 +222,11 @@ def test_a_driver_killed_again_and_again_goes_on_where_it_was(night: Night) -> N
     night.moods("exit 1", "hang 1", "exit 1")
     for _ in range(3):
         cut(night)
-    answer = night.drive("--silent-after", "8")
+    answer = night.drive("--silent-after", "60")
     assert answer.code == 0, answer.out + answer.err
     nothing_lost(night, 4)
-    assert len(night.told) == len(night.events("agent_started"))  # no session ran twice
+    started, silent = len(night.events("agent_started")), len(night.events("agent_silent"))
+    assert started - max(0, silent - 1) <= len(night.told) <= started  # no session ran twice
 
 
 POINTS = (
@@ -321,7 +323,8 @@ def test_an_interrupted_driver_ends_its_session_and_no_run(tmp_path: Path) -> No
     driver.send_signal(signal.SIGTERM)
     driver.communicate(timeout=PATIENT)
     assert driver.returncode == 130
-    assert night.events("agent_ended")[0]["outcome"] == "ended" and night.processes() == []
+    assert night.events("agent_ended")[0]["outcome"] == "ended"
+    until(lambda: not night.processes(), "the end of all keepers")
     assert night.project.ok("wait", "--max", "300")["runs"][0]["outcome"] == "ok"
     assert [e["run"] for e in night.events("run_started")].count("e001.1") == 1
 

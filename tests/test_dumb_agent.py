@@ -22,10 +22,15 @@ EDITS = (
 
 @pytest.mark.slow
 def test_following_next_lines_alone_completes_a_campaign_of_ten(tmp_path: Path) -> None:
-    project = world.a_project(tmp_path / "project")
+    gate = tmp_path / "gate"  # the run that is looked at shortly goes on when that was done
+    held = f"while LR == 0.70 and not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\n"
+    files = {"train.py": "import time\n" + world.TRAIN.replace('print("---")', f'{held}print("---")')}
+    project = world.a_project(tmp_path / "project", {"prepare.py": world.PREPARE, **files})
     stops: list[int] = []
 
     def the_user_stops_once(call: int) -> None:
+        if agent.calls and agent.calls[-1][1].code == 124:
+            gate.touch()
         tried = (project.root / "results.tsv").exists() and len(project.results())
         if not stops and tried == 7:  # the baseline and six
             stops.append(call)

@@ -155,7 +155,7 @@ chance = random.Random(int(os.environ.get("SEED", "0")))
 for k in range(41):
     loss = 2 + 5 * math.exp(-3 * k / 40) + SHIFT + chance.gauss(0, 0.001)
     print(f"step {k} ({100 * k / 40:.0f} %) loss {'nan' if BAD and k > 10 else f'{loss:.4f}'}", flush=True)
-    time.sleep(0.1)
+    time.sleep(0.2)
 print("---")
 print(f"val_bpb: {2 + SHIFT + chance.gauss(0, 0.001):.6f}")
 """

@@ -273,7 +273,7 @@ def tools_without_git(folder: Path) -> str:
 def go(folder: Path, path: str, *flags: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": path, "HOME": "/nonexistent"}
     command = [shutil.which("bash") or "bash", str(folder / "run.sh"), "--python", sys.executable, *flags]
-    return subprocess.run(command, env=env, capture_output=True, text=True, cwd="/", check=False, timeout=60)
+    return subprocess.run(command, env=env, capture_output=True, text=True, cwd="/", check=False, timeout=600)
 
 
 def test_the_script_runs_without_git_quotes_everything_and_stays_in_its_folder(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def held_up(world: Project) -> Path:
 def test_of_six_tries_at_once_one_proceeds_and_five_say_who_holds_the_campaign(world: Project) -> None:
     world.begin()
     go = held_up(world)
-    processes = [world.start("--json", "try", f"idea {n}", "--wait", "60") for n in range(6)]
+    processes = [world.start("--json", "try", f"idea {n}", "--wait", "600") for n in range(6)]
     try:
         wait_until(lambda: sum(p.poll() is not None for p in processes) == 5)
         winner = next(p for p in processes if p.poll() is None)
@@ -80,9 +80,10 @@ def test_of_six_tries_at_once_one_proceeds_and_five_say_who_holds_the_campaign(w
                 assert (process.returncode, error["code"]) == (8, 8)
                 assert f"`try` (pid {winner.pid}, since 20" in error["message"]
                 assert error["fix"]
+        wait_until((world.root / ".autoresearch/runs/e001.1/spec.json").exists)  # it has come that far
         assert world.ok("status")["running"][0]["id"] == "e001.1"  # looking is free meanwhile
         go.touch()
-        out, _ = winner.communicate(timeout=60)
+        out, _ = winner.communicate(timeout=600)
         assert winner.returncode == 0 and json.loads(out)["verdict"] == "keep"
     finally:
         go.touch()
@@ -145,7 +146,7 @@ def with_read_only(world: Project, place: str, *args: str) -> Answer:
     ]
     done = subprocess.run(
         [*command, *args], cwd=world.root, env={**os.environ, **world.env}, capture_output=True, text=True,
-        timeout=60,
+        timeout=600,
     )  # fmt: skip
     return Answer(done.returncode, done.stdout, done.stderr)
 
@@ -188,7 +189,7 @@ class SmallDisk(Project):
 
     def __init__(self, folder: Path, megabytes: int) -> None:
         folder.mkdir()
-        mount = f"mount -t tmpfs -o size={megabytes}m none {folder} && echo ready && exec sleep 600"
+        mount = f"mount -t tmpfs -o size={megabytes}m none {folder} && echo ready && exec sleep 7200"
         self.keeper = subprocess.Popen(["unshare", "-m", "sh", "-c", mount], stdout=subprocess.PIPE)
         assert self.keeper.stdout and self.keeper.stdout.readline() == b"ready\n"
         plain = a_project(folder.parent / "plain")
@@ -759,7 +760,7 @@ def test_hostile_words_through_a_real_command_line_are_only_words(world: Project
     world.begin()
     for number, words in enumerate(HOSTILE):
         world.edit("LR = 1.00", f"LR = {number + 2}.00")
-        answer = world.run("--json", "try", "--because", words, "--wait", "30", "--", words)
+        answer = world.run("--json", "try", "--because", words, "--", words)
         assert answer.code == 0, (words, answer.out, answer.err)
         assert answer.json["verdict"] == "discard" and answer.json["hypothesis"] == words
         assert world.run("show", "last").code == 0

@@ -49,7 +49,7 @@ def traced(trial: Trial, calls: str, count: int, log: Path) -> int:
         cwd=trial.world.root,
         env={**os.environ, **trial.world.env},
         capture_output=True,
-        timeout=120,
+        timeout=600,
     )
     return log.read_text(errors="replace").count("+++ killed by SIGKILL +++")
 
@@ -78,7 +78,7 @@ def test_a_try_killed_at_any_call_loses_nothing(ready: Path, tmp_path: Path, cal
         except Exception as error:
             failures.append(f"{calls} {count} ({died} killed): {str(error)[:400]}")
         else:
-            shutil.rmtree(place)
+            shutil.rmtree(place, ignore_errors=True)
     name = calls.split(",")[0]
     print(
         f"FIGURE P2 {name}_kills={killed} damaged={len(failures)} slowest_resume_s={slowest:.2f}"

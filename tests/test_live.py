@@ -120,6 +120,7 @@ def a_tool(folder: Path, name: str, says: str) -> None:
 
 
 def test_gpus_are_read_from_the_tools_of_both_makers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.live.devices.PATIENCE", 60.0)  # the tools are Pythons here
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     assert devices() == []
     amd = {"card0": {"GPU use (%)": "87", "VRAM Total Memory (B)": str(64 << 30),

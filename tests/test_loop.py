@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from world import PREPARE, TRAIN, Project, a_project, wait_until
 
+from lab.runners.local import Local
+
 BETTER, WORSE = "LR = 0.50", "LR = 1.50"
 ONE_FILE = """import json, os, pathlib
 WIDTH = 4
@@ -239,8 +241,8 @@ def test_a_run_without_one_finite_metric_is_a_crash_with_its_class(
 def test_a_run_over_its_limit_is_ended(world: Project) -> None:
     world.ok("init", "--tag", "t1", "--budget", "1")
     yaml = world.read("autoresearch.yaml")
-    world.write("autoresearch.yaml", yaml.replace("kill_after: 121", "kill_after: 1"))
     world.ok("baseline", "--repeats", "1")
+    world.write("autoresearch.yaml", yaml.replace("kill_after: 121", "kill_after: 1"))
     world.edit("value = ", "import time; time.sleep(60)\nvalue = ")
     tried = world.ok("try", "sleep")
     assert (tried["verdict"], tried["crash"]["kind"]) == ("crash", "timeout")
@@ -425,13 +427,24 @@ def test_new_and_deleted_files_inside_edit_belong_to_the_candidate(tmp_path: Pat
     assert not (world.root / "src/b.py").exists()
 
 
+def gated(world: Project) -> Path:
+    """Let every run from here on wait until somebody touches the path that is returned."""
+    gate = world.root.parent / "gate"
+    world.env["GATE"] = str(gate)
+    wait = "import time\nwhile not os.path.exists(os.environ['GATE']):\n    time.sleep(0.02)\n"
+    world.edit("value = ", f"{wait}value = ")
+    return gate
+
+
 def test_a_keep_is_merged_into_what_is_being_edited(world: Project) -> None:
     world.begin()
-    world.edit("LR = 1.00", "import time; time.sleep(0.5)\nLR = 0.50")
+    gate = gated(world)
+    world.edit("LR = 1.00", "LR = 0.50")
     first = world.ok("try", "better, slowly", "--wait", "0")
     assert first["status"] in ("queued", "running")
     assert "LR = 1.00" in world.read("train.py")
     world.edit('print("---")', 'print("-----")\nprint("---")')
+    gate.touch()
     assert world.ok("wait")["verdict"] == "keep"
     text = world.read("train.py")
     assert "LR = 0.50" in text and '"-----"' in text
@@ -439,9 +452,11 @@ def test_a_keep_is_merged_into_what_is_being_edited(world: Project) -> None:
 
 def test_a_keep_that_conflicts_leaves_both_versions_and_stops_the_next_try(world: Project) -> None:
     world.begin()
-    world.edit("LR = 1.00", "import time; time.sleep(0.5); LR = 0.50")
+    gate = gated(world)
+    world.edit("LR = 1.00", "LR = 0.50")
     world.ok("try", "better, slowly", "--wait", "0")
     world.edit("LR = 1.00", "LR = 0.75")
+    gate.touch()
     answer = world.ok("wait")
     assert answer["verdict"] == "keep"
     assert "conflict" in " ".join(answer["notices"])
@@ -454,10 +469,8 @@ def test_a_keep_that_conflicts_leaves_both_versions_and_stops_the_next_try(world
 
 def test_a_second_try_is_queued_and_measured_on_the_new_incumbent(world: Project) -> None:
     world.begin(repeats=3)  # no noise, so that one run decides
-    gate = world.root.parent / "gate"
-    world.env["GATE"] = str(gate)
-    wait = "import time\nwhile not os.path.exists(os.environ['GATE']):\n    time.sleep(0.02)\n"
-    world.edit("value = LR", f"{wait}value = -0.3 + LR")
+    gate = gated(world)
+    world.edit("value = LR", "value = -0.3 + LR")
     world.ok("try", "first", "--wait", "0")
     world.edit("LR = 1.00", "LR = 0.90")
     second = world.ok("try", "second", "--wait", "0")
@@ -568,13 +581,11 @@ def test_stop_and_resume(world: Project) -> None:
 
 def test_stop_now_ends_the_run_and_resume_repeats_it(world: Project) -> None:
     world.begin()
-    world.edit(
-        "value = ",
-        "import time, pathlib\nif not pathlib.Path('/proc/1').exists(): pass\ntime.sleep(1.0)\nvalue = ",
-    )
+    gate = gated(world)
     world.ok("try", "slow", "--wait", "0")
     assert world.ok("stop", "--now")["running"] == ["e001.1"]
     assert world.ok("status")["queued"] == ["e001"]
+    gate.touch()
     world.ok("resume")
     done = world.ok("wait")
     assert [run["outcome"] for run in done["runs"]][:2] == ["cancelled", "ok"]
@@ -583,10 +594,7 @@ def test_stop_now_ends_the_run_and_resume_repeats_it(world: Project) -> None:
 
 def test_a_wait_that_ends_first_says_124_and_loses_nothing(world: Project) -> None:
     world.begin()
-    gate = world.root.parent / "gate"
-    world.env["GATE"] = str(gate)
-    wait = "import time\nwhile not os.path.exists(os.environ['GATE']):\n    time.sleep(0.02)\n"
-    world.edit("value = ", f"{wait}value = ")
+    gate = gated(world)
     answer = world.run("--json", "try", "slow", "--wait", "0.1")
     assert answer.code == 124 and answer.json["status"] == "running"
     assert world.run("--json", "wait", "--max", "0.05").code == 124
@@ -638,6 +646,7 @@ def test_a_run_that_the_host_lost_before_resume_does_not_stop_what_resume_starts
         claim = world.root / f".autoresearch/runs/e001.{number}/claim"
         wait_until(lambda claim=claim: claim.exists() and claim.stat().st_size)
         os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+        wait_until(lambda claim=claim: Local().poll(claim.parent) == "lost")
         if number < 3:
             world.run("wait", "--max", "0")
     going = world.ok("resume")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -345,17 +348,25 @@ def test_a_hostile_query_is_data(lab: Lab, query: str) -> None:
     assert found.known == 4 and len(found.hits) <= 3
 
 
+@functools.cache
+def _once() -> Path:
+    """One campaign for all examples, which a fixture of each test cannot give; gone when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="recall-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    filled(a_lab(folder / "p"))
+    return folder / "p"
+
+
 @given(st.text(max_size=80) | st.lists(st.sampled_from(HOSTILE), max_size=6).map(" ".join))
 @settings(max_examples=150, deadline=None)
 def test_recall_never_raises(query: str) -> None:
-    root = Path(tempfile.gettempdir()) / f"recall-{os.getpid()}"
-    if not root.exists():
-        filled(a_lab(root))
+    root = _once()
     found = recall.recall(root, root / ".autoresearch/recall.sqlite", query, 3)
     assert (found.known, found.by) == (4, "fts5")
 
 
-def test_the_index_follows_every_change_of_a_file(lab: Lab) -> None:
+def test_the_index_follows_every_change_of_a_file(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "SETTLED_SECONDS", 3600.0)  # however long this machine takes for two lines
     filled(lab)
     index = lab.home / "recall.sqlite"
     assert recall.recall(lab.root, index, "embeddings", 5).matching == 1

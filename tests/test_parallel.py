@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from test_judging import SETTINGS as PAPER_SETTINGS
 from test_judging import Paper
 from world import PREPARE, a_project, wait_until
 
-from lab import caution, judging, parallel, verify
+from lab import caution, judging, mover, parallel, verify
 from lab.campaign import Lab
 from lab.changes import replay
 from lab.decide import decide
@@ -68,11 +69,21 @@ class Field:
         self.project.env |= {"GATES": str(self.gates), "AUTORESEARCH_SLOTS": str(folder / "slots")}
         self.project.write("autoresearch.yaml", SETTINGS)
         self.project.ok("init", "--tag", "t1")
-        self.open("1.00 1.00 1.00")
-        self.project.ok("baseline", "--repeats", str(repeats))
+        self.project.run("baseline", "--repeats", str(repeats), "--wait", "0")
+        self.together("1.00 1.00 1.00", *(f"e000.{k + 1}" for k in range(repeats)))
+        self.project.ok("wait", "e000", "--max", "300")
 
     def open(self, name: str = "all") -> None:
         (self.gates / name).touch()
+
+    def together(self, name: str, *runs: str) -> None:
+        """Open a gate, and let these runs end while nobody looks: no end comes between two starts or ends."""
+        lab = Lab.find(self.project.root)
+        folders = [lab.home / "runs" / run for run in runs]
+        wait_until(lambda: all((folder / "spec.json").exists() for folder in folders))
+        with lab.changing("test"):
+            self.open(name)
+            wait_until(lambda: all((folder / "run.json").exists() for folder in folders))
 
     def change(self, *edits: tuple[str, str], args: tuple[str, ...] = ()) -> str:
         """Propose a change of constants; it is at work when this returns."""
@@ -84,7 +95,7 @@ class Field:
         return str(done["experiment"])
 
     def verdict(self, name: str) -> dict:
-        self.project.run("wait", name, "--max", "60")
+        self.project.run("wait", name, "--max", "300")
         done = self.project.ok("show", name)
         assert done["status"] == "done", done
         return done
@@ -101,8 +112,7 @@ class Field:
         """Leave nothing at work, and a record that is whole and true."""
         self.open()
         wait_until(lambda: self.project.ok("status")["experiments"]["open"] == 0)
-        mover = self.project.root / ".autoresearch/mover.lock"
-        wait_until(lambda: not _alive(int(mover.read_text() or 0)))
+        wait_until(lambda: not mover.alive(self.project.root / ".autoresearch"))
         found = verify.examine(Lab(self.project.root))
         assert not found.misfits, [str(misfit) for misfit in found.misfits]
 
@@ -120,14 +130,6 @@ def noisy(tmp_path: Path) -> Iterator[Field]:
     made = Field(tmp_path, noise="0.01", repeats=1)
     yield made
     made.end()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return bool(pid)
 
 
 def test_a_win_over_a_former_incumbent_is_measured_together_with_the_new_one(field: Field) -> None:
@@ -239,11 +241,9 @@ def test_a_replay_gives_the_same_state_and_the_same_order(field: Field) -> None:
     field.verdict(second)
     wait_until(lambda: field.project.ok("status")["experiments"]["open"] == 0)
     lab = Lab.find(field.project.root)
-    assert (
-        freeze(replay(field.project.records()))
-        == freeze(lab.read())
-        == freeze(Journal(lab.journal.path).load())
-    )
+    with lab.changing("test") as state:  # and nobody writes meanwhile
+        told = freeze(replay(field.project.records()))
+        assert told == freeze(state) == freeze(Journal(lab.journal.path).load())
 
 
 @pytest.mark.slow
@@ -251,7 +251,7 @@ def test_the_same_change_twice_side_by_side_is_not_kept_twice(field: Field) -> N
     first = field.change(("LR", "0.80"))
     field.project.edit("LR = 1.00", "LR = 0.80")
     second = field.project.ok("try", "the same", "--again", "--wait", "0")["experiment"]
-    field.open()
+    field.together("all", f"{first}.1", f"{second}.1")
     verdicts = [field.verdict(name) for name in (first, second)]
     assert [v["verdict"] for v in verdicts] == ["keep", "discard"]
     assert "e001, which was kept meanwhile, holds the same change" in verdicts[1]["reason"]
@@ -272,6 +272,15 @@ def test_a_queued_candidate_takes_the_arguments_that_were_kept_meanwhile(field: 
     assert done["verdict"] == "keep" and done["metric"] == pytest.approx(2.85), done
 
 
+def _took_its_place(lab: Lab, place: contextlib.ExitStack) -> bool:
+    """End the campaign's mover and be it."""
+    pid = mover.alive(lab.home)
+    if pid > 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return place.enter_context(mover.only_one(lab.home)) is not None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
@@ -288,14 +297,13 @@ def test_a_kill_between_a_win_and_its_combination_loses_and_doubles_nothing(fiel
     field.open("0.80 1.00 1.00")
     field.verdict(first)
     lab = Lab.find(field.project.root)
-    with lab.changing("test") as state:
-        run = state.get(second).runs[0].id
-        mover = int((lab.home / "mover.lock").read_text() or 0)
-        if _alive(mover):
-            os.kill(mover, signal.SIGKILL)  # else it would be the one that gives the verdict
-        field.open()
-        wait_until(lambda: (lab.home / "runs" / run / "run.json").exists())
-    died = field.project.run("wait", second, env={"AUTORESEARCH_DIE_AT": f"{point}#1"})
+    with contextlib.ExitStack() as place:  # with the mover's place taken, the verdict is the dying call's
+        with lab.changing("test") as state:
+            run = state.get(second).runs[0].id
+            wait_until(lambda: _took_its_place(lab, place))
+            field.open()
+            wait_until(lambda: (lab.home / "runs" / run / "run.json").exists())
+        died = field.project.run("wait", second, env={"AUTORESEARCH_DIE_AT": f"{point}#1"})
     assert died.code == -9, died
     assert field.verdict(second)["continued_as"] == "e003"
     assert field.verdict("e003")["verdict"] == "keep"
@@ -321,10 +329,7 @@ def test_both_sides_of_a_pair_start_at_once_in_idle_slots(noisy: Field) -> None:
 def test_candidates_that_were_slow_together_run_again_once(field: Field) -> None:
     names = [field.change((name, "1.10")) for name in ("LR", "WD", "MOMENTUM")]
     (field.gates / "steps").write_text("50")
-    field.open()
-    wait_until(
-        lambda: all(field.project.ok("show", name)["runs"][0]["outcome"] != "running" for name in names)
-    )
+    field.together("all", *(f"{name}.1" for name in names))
     for name in names:
         assert field.verdict(name)["verdict"] == "discard"
     aside = field.events("set_aside")

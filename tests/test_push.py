@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import shutil
@@ -41,7 +42,8 @@ def world(template: Path, tmp_path: Path) -> Iterator[Project]:
     yield project
     pid = alive(project.root / ".autoresearch/notify")
     if pid > 1:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just left
+            os.kill(pid, signal.SIGKILL)
         until(lambda: not alive(project.root / ".autoresearch/notify"), "the messenger is gone")
 
 

@@ -21,7 +21,7 @@ from lab.runners.catalog import RUNNERS
 
 SCRIPTS = Path(catalog.__file__).parents[2]
 COUNTS = "open('count', 'a').write('x')\n"
-SLEEPS = "import os, time; print(os.getpid(), file=open('pids', 'a'), flush=True); time.sleep(60)"
+SLEEPS = "import os, time; print(os.getpid(), file=open('pids', 'a'), flush=True); time.sleep(600)"
 SUBMIT = """if True:
     import json, os, sys
     from pathlib import Path
@@ -157,11 +157,11 @@ for cleared in (False, True):
         os.setsid()
         if os.fork() == 0:
             print(os.getpid(), file=open('pids', 'a'), flush=True)
-            program = [sys.executable, '-c', 'import time; time.sleep(60)']
+            program = [sys.executable, '-c', 'import time; time.sleep(600)']
             os.execve(sys.executable, program, {} if cleared else dict(os.environ))
         os._exit(0)
 print(os.getpid(), file=open('pids', 'a'), flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -170,7 +170,7 @@ def test_a_killed_supervisor_takes_the_training_along_and_the_rest_is_reaped(
     kind: str, runner: Runner, tmp_path: Path
 ) -> None:
     run_dir = a_run(tmp_path, LEAVES_TWO)
-    stranger = subprocess.Popen(["sleep", "60"], env={**os.environ, "AUTORESEARCH_RUN": "e001.1:other"})
+    stranger = subprocess.Popen(["sleep", "600"], env={**os.environ, "AUTORESEARCH_RUN": "e001.1:other"})
     runner.submit(run_dir, os.environ)
     pids = pids_in(tree_of(run_dir) / "pids", 3)
     until(lambda: len(list(_tree(runner, run_dir))) == 3)
@@ -213,7 +213,7 @@ def test_killing_the_launchers_whole_process_group_loses_no_run(
     if kind != "local" and delay not in (0.1, 0.2):
         return  # a job takes a second or more; two of these are enough of them
     run_dir = a_run(tmp_path, COUNTS + "import time; time.sleep(0.3)")
-    with _launch(kind, settings, run_dir, "import time; time.sleep(60)") as launcher:
+    with _launch(kind, settings, run_dir, "import time; time.sleep(600)") as launcher:
         time.sleep(delay)
         os.killpg(launcher.pid, signal.SIGKILL)
     time.sleep(0.2)

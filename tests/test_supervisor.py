@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from runs import a_run, alive, claimed, executed, pids_in, result_of, tree_of, until
+from world import carrying
 
 from lab import supervisor
 from lab.clock import ClockSample, interruption
@@ -35,7 +37,7 @@ KEYS = {
     *("protected_changed", "digest", "host", "hardware"),
 }
 PRINTS = "print('val_bpb: 0.9'); "
-SLEEPS = "import os, time; print(os.getpid(), file=open('pid', 'w'), flush=True); time.sleep(60)"
+SLEEPS = "import os, time; print(os.getpid(), file=open('pid', 'w'), flush=True); time.sleep(600)"
 
 
 # -- how a run can end -----------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ def test_a_file_that_cannot_be_executed_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_run_over_its_limit_is_a_timeout_even_if_it_then_ends_well(tmp_path: Path) -> None:
-    code = "import signal, time; signal.signal(15, lambda *_: exit(0)); " + PRINTS + "time.sleep(60)"
+    code = "import signal, time; signal.signal(15, lambda *_: exit(0)); " + PRINTS + "time.sleep(600)"
     result = executed(tmp_path, code, kill_after=0.3, grace=5)
     assert (result["outcome"], result["metric"]) == ("timeout", None)
 
@@ -211,7 +213,7 @@ def test_a_metrics_file_that_came_with_the_commit_is_no_result(tmp_path: Path) -
 
 
 def test_a_running_run_shows_signs_of_life(tmp_path: Path) -> None:
-    run_dir = a_run(tmp_path, "import time; print('step 1', flush=True); time.sleep(60)")
+    run_dir = a_run(tmp_path, "import time; print('step 1', flush=True); time.sleep(600)")
     Local().submit(run_dir, os.environ)
     until(lambda: Local().heartbeat(run_dir))
     beat = Local().heartbeat(run_dir)
@@ -282,6 +284,9 @@ def test_a_supervisor_killed_anywhere_loses_nothing_it_had_promised(
     Local().submit(run_dir, os.environ)
     monkeypatch.delenv("AUTORESEARCH_DIE_AT")
     until(lambda: f"{point}#1" in steps.read_text())
+    until(
+        lambda: not carrying(tmp_path)
+    )  # one that has its claim and is not dead yet would keep the next away
     wanted = "absent" if point in POINTS[:2] else "done" if point == POINTS[-1] else "lost"
     until(lambda: Local().poll(run_dir) == wanted)
     Local().reap(run_dir)
@@ -331,17 +336,33 @@ def test_a_clock_slowly_corrected_over_hours_is_no_interruption() -> None:
     )
 
 
+def _frozen(run_dir: Path, number: int) -> bool:
+    """Start the run when nobody did, send supervisor and training a signal; whether both were there."""
+    pid = tree_of(run_dir) / "pid"
+    if number == signal.SIGSTOP:
+        Local().submit(run_dir, os.environ)
+        until(lambda: (pid.exists() and pid.read_text().endswith("\n")) or (run_dir / "run.json").exists())
+    if not pid.exists():
+        return False
+    both = [int(str(claimed(run_dir)["pid"])), *pids_in(pid, 1)]
+    with contextlib.suppress(ProcessLookupError):
+        for one in both:
+            os.kill(one, number)
+        return True
+    return False
+
+
 @pytest.mark.slow
 def test_a_run_that_was_frozen_is_interrupted_and_not_a_timeout(tmp_path: Path) -> None:
-    run_dir = a_run(tmp_path, PRINTS + SLEEPS, gap_seconds=0.5, kill_after=2)
-    Local().submit(run_dir, os.environ)
-    (training,) = pids_in(tree_of(run_dir) / "pid", 1)
-    both = [int(str(claimed(run_dir)["pid"])), training]
-    for pid in both:
-        os.kill(pid, signal.SIGSTOP)
-    time.sleep(2.5)
-    for pid in both:
-        os.kill(pid, signal.SIGCONT)
+    for number, limit in enumerate((2.0, 10.0, 60.0), 1):  # a slow moment gets a longer time
+        name = f"e00{number}.1"
+        run_dir = a_run(tmp_path, PRINTS + SLEEPS, name=name, gap_seconds=limit / 2, kill_after=limit)
+        began = time.monotonic()
+        if _frozen(run_dir, signal.SIGSTOP) and time.monotonic() - began < limit / 2:
+            time.sleep(limit + 0.5)
+            assert _frozen(run_dir, signal.SIGCONT)
+            break
+        _frozen(run_dir, signal.SIGCONT)
     result = result_of(run_dir)
     assert (result["outcome"], result["metric"]) == ("interrupted", None)
     assert "frozen" in str(result["detail"])

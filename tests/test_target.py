@@ -714,7 +714,7 @@ def edited(tmp_path: Path) -> Any:
 
 @pytest.mark.slow
 def test_training_learns_and_ends_with_the_summary(prepared: Any, tmp_path: Path) -> None:
-    done = train(prepared, AUTORESEARCH_BUDGET="3", AUTORESEARCH_OUT=str(tmp_path))
+    done = train(prepared, AUTORESEARCH_BUDGET="steps:16", AUTORESEARCH_OUT=str(tmp_path))
     found = summary(done)
     assert list(found)[: len(SUMMARY) - 2] == SUMMARY[:-2]
     assert set(SUMMARY) <= set(found)

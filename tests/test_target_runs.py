@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import random
 import re
 import runpy
 import shutil
@@ -287,7 +288,7 @@ def test_making_the_data_is_not_the_runs_memory(small_corpus: Path, tmp_path: Pa
     assert "preparing" in first.stdout and not any("preparing" in run.stdout for run in later)
     # Made in the same process it would be 1.17 times theirs; from run to run it varies by 8 %.
     peak, *others = (float(summary(run)["peak_vram_mb"]) for run in (first, *later))
-    assert peak < 1.1 * max(others)
+    assert peak < 1.13 * max(others)
 
 
 @pytest.mark.slow
@@ -449,6 +450,8 @@ def run_here(script: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> di
     monkeypatch.setattr(prepare, "_opened", [])
     monkeypatch.setattr(prepare, "_started", [])
     monkeypatch.setattr("gc.freeze", lambda: None)
+    # Three steps leak little: where the lot shows too few tokens of it, nothing would be refused.
+    monkeypatch.setattr(prepare, "SystemRandom", lambda: random.Random(1))
     return runpy.run_path(str(script), run_name="__main__")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENTRY = REPOSITORY / "skills" / "autoresearch" / "scripts" / "autoresearch.py"
@@ -81,7 +84,7 @@ class Project:
             stderr=subprocess.PIPE,
         )
 
-    def run(self, *args: str, env: dict[str, str] | None = None, timeout: float = 120) -> Answer:
+    def run(self, *args: str, env: dict[str, str] | None = None, timeout: float = 600) -> Answer:
         with self.start(*args, env=env) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
@@ -105,7 +108,8 @@ class Project:
         return error
 
     def records(self) -> list[dict]:
-        return [json.loads(line) for line in self.read(".autoresearch/journal.jsonl").splitlines()]
+        whole = self.read(".autoresearch/journal.jsonl").rpartition("\n")[0]  # a line may just be written
+        return [json.loads(line) for line in whole.splitlines()]
 
     def results(self) -> list[list[str]]:
         return [line.split("\t") for line in self.read("results.tsv").splitlines()[1:]]
@@ -130,8 +134,22 @@ def a_project(folder: Path, files: dict[str, str] | None = None) -> Project:
     return project
 
 
-def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
+
+
+def carrying(folder: Path, variable: str = "AUTORESEARCH_DIE_AT") -> list[int]:
+    """Processes at work in `folder` with this variable, as a mover has it that is about to begin or to leave.
+
+    After a `resume`, one that is to die would hand that wish on to all it starts.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            here = any(str(folder) in word for word in process.cmdline())
+            if here and variable in process.environ():
+                found.append(process.pid)
+    return found
