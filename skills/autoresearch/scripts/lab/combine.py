@@ -6,12 +6,12 @@ process killed between the two finds the combination and gives that verdict.
 
 from __future__ import annotations
 
-from lab import admit, caution, judging, parallel
+from lab import caution, judging, parallel
 from lab.campaign import Lab
-from lab.decide import Decision, decide, new_constants
-from lab.model import Experiment, State, now
+from lab.decide import Decision, decide
+from lab.model import Experiment, State
 from lab.parallel import clash_words, clashes
-from lab.propose import commit_message
+from lab.propose import commit_message, write_down
 from lab.settle import give_verdict
 from lab.steps import step
 
@@ -85,34 +85,12 @@ def _carry_on(lab: Lab, experiment: Experiment, decision: Decision) -> None:
 
 def _propose(lab: Lab, experiment: Experiment, tree: str, args: str) -> Experiment:
     """Make the combination's commit and put it into the journal."""
-    state, workspace = lab.state, lab.workspace
-    number, parent, origin = state.next_number(), state.incumbent_commit, parallel.root(state, experiment)
-    identity, at = f"e{number:03d}", now()
+    state, origin = lab.state, parallel.root(lab.state, experiment)
     hypothesis = f"{state.incumbent_id} + {origin.id}: {origin.hypothesis}"
     words = {name: getattr(experiment, name) for name in ("because", "expect", "idea")} | {"args": args}
-    step("combine.objects")
-    commit = workspace.commit_tree(tree, parent, commit_message(identity, hypothesis, words), at)
-    # Before the journal names it: a `git gc --prune=now` of the user's must not find it without a ref.
-    workspace.ensure_ref(lab.ref(number), commit)
-    step("combine.committed")
-    added, removed = workspace.numstat(parent, commit)
-    lab.journal.append(
-        "proposed",
-        experiment=identity,
-        commit=commit,
-        tree=tree,
-        parent=parent,
-        hypothesis=hypothesis,
-        files=experiment.files,
-        added=added,
-        removed=removed,
-        constants=new_constants(workspace.diff(parent, commit)),
-        touches=admit.touched(lab, parent, commit, experiment.files),
-        combines=[state.incumbent_id, experiment.id],
-        **words,
-        **({"sweep": experiment.sweep, "knobs": experiment.knobs} if experiment.sweep else {}),
-    )
-    return lab.state.get(identity)
+    more = {"sweep": experiment.sweep, "knobs": experiment.knobs} if experiment.sweep else {}
+    both = [state.incumbent_id, experiment.id]
+    return write_down(lab, "combine", tree, experiment.files, hypothesis, words, combines=both, **more)
 
 
 def rebase(lab: Lab, experiment: Experiment) -> bool:

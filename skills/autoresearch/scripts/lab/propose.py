@@ -87,14 +87,25 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
     admit.refuse_unfit(lab, parent, files)
     tree = workspace.write_tree(parent, files)
     _refuse_repeat(state, tree, words["args"], again)
-    identity = f"e{state.next_number():03d}"
-    at = now()
-    message = commit_message(identity, hypothesis, words)
-    step("try.objects")
-    commit = workspace.commit_tree(tree, parent, message, at)
-    step("try.committed")
+    made = write_down(lab, "try", tree, files, hypothesis, words, left_out=left_out)
+    lab.told += relatives(hypothesis, known, state, leave=(made.id, words.get("retry_of", "")))
+    catch_up(lab)
+    return state.get(made.id)
+
+
+def write_down(
+    lab: Lab, verb: str, tree: str, files: list[str], hypothesis: str, words: Mapping[str, str],
+    **more: object,
+) -> Experiment:  # fmt: skip
+    """Make `tree` a candidate commit on the incumbent and put it into the journal; `verb` names its steps."""
+    state, workspace = lab.state, lab.workspace
+    number, parent = state.next_number(), state.incumbent_commit
+    identity, at = f"e{number:03d}", now()
+    step(f"{verb}.objects")
+    commit = workspace.commit_tree(tree, parent, commit_message(identity, hypothesis, words), at)
+    step(f"{verb}.committed")
     # Before the journal names it: a `git gc --prune=now` of the user's must not find it without a ref.
-    workspace.ensure_ref(lab.ref(state.next_number()), commit)
+    workspace.ensure_ref(lab.ref(number), commit)
     added, removed = workspace.numstat(parent, commit)
     lab.journal.append(
         "proposed",
@@ -108,11 +119,9 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
         removed=removed,
         constants=new_constants(workspace.diff(parent, commit)),
         touches=admit.touched(lab, parent, commit, files),
-        left_out=left_out,
+        **more,
         **words,
     )
-    lab.told += relatives(hypothesis, known, state, leave=(identity, words.get("retry_of", "")))
-    catch_up(lab)
     return state.get(identity)
 
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lab import admit, searching
+from lab import searching
 from lab.campaign import Lab
-from lab.decide import new_constants
 from lab.errors import LabError
 from lab.handing import handover
 from lab.knobs import Knob, Value, constants, written
 from lab.launch import start
-from lab.model import Experiment, State, now
-from lab.propose import commit_message
+from lab.model import Experiment, State
+from lab.propose import write_down
 from lab.searching import Sweep, finalists, trials
 from lab.settle import give_verdict
 from lab.steps import step
@@ -148,37 +147,12 @@ def _propose(
     lab: Lab, sweep: Sweep, values: Mapping[str, Value], trial: bool, of: Experiment | None = None
 ) -> None:
     """Write the values into the incumbent's files as a candidate commit, and put it into the journal."""
-    state, workspace = lab.state, lab.workspace
-    incumbent = state.get(state.incumbent_id)
-    identity, parent, at = f"e{state.next_number():03d}", incumbent.commit, now()
-    contents = _contents(sources(lab), values)
+    incumbent, contents = lab.state.get(lab.state.incumbent_id), _contents(sources(lab), values)
     hypothesis = f"{sweep['sweep']}: {shown(values)}" + (f", among its best trials ({of.id})" if of else "")
-    tree = workspace.tree_with(parent, {path: text.encode() for path, text in contents.items()})
-    words = {"args": incumbent.args}
-    step("sweep.objects")
-    commit = workspace.commit_tree(tree, parent, commit_message(identity, hypothesis, words), at)
-    # Before the journal names it: a `git gc --prune=now` of the user's must not find it without a ref.
-    workspace.ensure_ref(lab.ref(state.next_number()), commit)
-    step("sweep.committed")
-    added, removed = workspace.numstat(parent, commit)
-    files = sorted(contents)
-    lab.journal.append(
-        "proposed",
-        experiment=identity,
-        commit=commit,
-        tree=tree,
-        parent=parent,
-        hypothesis=hypothesis,
-        files=files,
-        added=added,
-        removed=removed,
-        constants=new_constants(workspace.diff(parent, commit)),
-        touches=admit.touched(lab, parent, commit, files),
-        sweep=sweep["sweep"],
-        trial=trial,
-        knobs=dict(values),
-        **words,
-    )
+    blobs = {path: text.encode() for path, text in contents.items()}
+    tree, words = lab.workspace.tree_with(incumbent.commit, blobs), {"args": incumbent.args}
+    more = {"sweep": sweep["sweep"], "trial": trial, "knobs": dict(values)}
+    write_down(lab, "sweep", tree, sorted(contents), hypothesis, words, **more)
     step("sweep.proposed")
 
 
