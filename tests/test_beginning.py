@@ -35,6 +35,11 @@ def test_a_held_out_score_counts_before_the_seconds_printed_beside_it(language: 
     assert "{name: val_bpc, goal: min}" in language.read("autoresearch.yaml")
 
 
+def test_several_runs_at_once_can_be_agreed_on_at_init(language: Project) -> None:
+    language.ok("init", "--tag", "t1", "--slots", "2")
+    assert "slots: 2" in language.read("autoresearch.yaml")
+
+
 def test_a_score_of_unknown_direction_is_asked_for_not_passed_over(language: Project) -> None:
     language.edit("val_bpc", "val_quux")
     language.commit()

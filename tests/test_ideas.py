@@ -496,6 +496,15 @@ def test_a_try_with_an_idea_writes_the_outcome_into_agenda_and_inbox(world: Proj
     assert world.ok("status")["ideas"]["tested"] == 1
 
 
+def test_a_try_in_the_words_of_a_queued_idea_is_its_test(world: Project) -> None:
+    idea = world.ok("ideas", "add", "halve the rate")["idea"]
+    assert world.ok("ideas", "next")["next"].count(f"--idea {idea['id']}") == 1
+    world.edit("LR = 1.00", "LR = 0.50")
+    tried = world.ok("try", "Halve  the rate")
+    assert tried["verdict"] == "keep" and f"tied to idea {idea['id']}" in " ".join(tried["notices"])
+    assert world.ok("status")["ideas"]["tested"] == 1
+
+
 @pytest.mark.slow
 def test_a_try_in_the_same_words_or_for_a_tested_idea_is_told_and_measured(world: Project) -> None:
     idea = world.ok("ideas", "add", "halve the rate")["idea"]

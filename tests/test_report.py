@@ -402,6 +402,9 @@ def test_crashes_are_told_by_class_with_what_was_done_about_them() -> None:
 def test_near_misses_are_the_likely_ones_the_likeliest_first() -> None:
     state = a_campaign(discard(0.001, p=0.8), discard(0.002, p=0.95), discard(0.0001, p=0.52), discard(-0.1))
     assert [row.id for row in told(state).near] == ["e002", "e001"]
+    assert told(state).dropped.startswith("4 discards: 1 not better than the best at that time, 3 better but")
+    state.get("e004").trial = True
+    assert told(state).dropped.startswith("4 discards: 1 trial of a sweep, 0 not better")
 
 
 def test_where_the_gain_has_to_pay_a_near_miss_needs_less() -> None:

@@ -50,6 +50,7 @@ class Wishes:
     max_experiments: int | None = None
     max_hours: float | None = None
     mode: str | None = None
+    slots: int | None = None
 
 
 def detect(root: Path, wishes: Wishes, ignored: set[str], committed: set[str]) -> Settings:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lab import searching, sweeps
 from lab.campaign import Lab
 from lab.errors import LabError
 from lab.gpus import guests
@@ -237,6 +238,21 @@ def _messages(lab: Lab) -> Finding:
     return Finding("messages", True, f"{names}; `notify test` sends one to each")
 
 
+def _search(lab: Lab) -> Finding:
+    """Whether `sweep` can ask for values, where something says that it will be used."""
+    state = lab.state
+    knobs = [knob.name for knob in lab.settings.knobs]
+    if state.incumbent and not knobs:
+        knobs = [one.name for _, one, _ in sweeps.found(lab)]
+    if not knobs:
+        return Finding("sweep", None, "no constant says its range")
+    shown = ", ".join(knobs[:4])
+    if searching.installed() is None:
+        text = f"{shown}: Optuna, which chooses values, is not installed (--sampler random needs none)"
+        return Finding("sweep", None, text, searching.install_command())
+    return Finding("sweep", True, f"{shown}, by Optuna")
+
+
 def _measurement(lab: Lab) -> Finding:
     """What `verify-metric` found; it trains a model, so it is not run from here."""
     found = kept(lab)
@@ -265,6 +281,7 @@ CHECKS: dict[str, Callable[[Lab], Finding]] = {
     "device": _devices,
     "runner": _runner,
     "campaign": _campaign,
+    "sweep": _search,
     "measurement": _measurement,
     "messages": _messages,
 }

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import admit, ideas, views
-from lab.agenda import find, relatives
+from lab.agenda import find, plain, relatives
 from lab.campaign import Lab
 from lab.decide import new_constants
 from lab.errors import REFUSED, LabError
 from lab.handing import handover
 from lab.launch import check_protected
 from lab.likeness import arguments
+from lab.marks import QUEUED
 from lab.model import BASELINE, HOME, Experiment, State, now
 from lab.redact import hide_secrets, one_line
 from lab.settle import catch_up
@@ -70,6 +71,10 @@ def propose(lab: Lab, hypothesis: str, words: Mapping[str, str], leave_out: bool
     _require_ready(lab)
     incumbent = state.incumbent or state.get(BASELINE)
     known = ideas.agenda(lab.root)
+    same = next((i for i in known if i.state == QUEUED and plain(i.text) == plain(hypothesis)), None)
+    if same and not words.get("idea"):
+        words = {**words, "idea": same.id}
+        lab.told.append(f"tied to idea {same.id}, which says the same")
     if words.get("idea") and (results := find(known, words["idea"]).results):
         lab.told.append(f"idea {words['idea']} was tested before: {', '.join(results[-3:])}")
     if words.get("retry_of"):

@@ -25,10 +25,20 @@ Sweep = dict[str, Any]  # as the journal's `sweep_started` says it, see model.St
 
 def ready() -> str:
     """The Python that has the search, or an error with the one command to type."""
-    python = extras.python_with(MODULES, PACKAGES)
+    python = installed()
     if python is None:
-        raise LabError("a sweep needs Optuna, which is not installed", f"type: {extras.command(PACKAGES)}")
+        raise LabError("a sweep needs Optuna, which is not installed", f"type: {install_command()}")
     return python
+
+
+def installed() -> str | None:
+    """The Python that has the search, None when there is none."""
+    return extras.python_with(MODULES, PACKAGES)
+
+
+def install_command() -> str:
+    """The line that gets it."""
+    return extras.command(PACKAGES)
 
 
 def trials(state: State, sweep: Sweep) -> list[Experiment]:

@@ -139,6 +139,8 @@ def _settings(lab: Lab, wishes: Wishes, base: str) -> tuple[Settings, list[str]]
         settings = detect(lab.root, wishes, lab.workspace.ignored(names), committed)
         if wishes.mode:
             settings = dataclasses.replace(settings, mode=wishes.mode)
+        if wishes.slots:
+            settings = dataclasses.replace(settings, slots=wishes.slots)
         write_atomic(path, render(settings))
         return load(path), [f"wrote {FILE_NAME}: look it over"]
     settings = load(path)

@@ -8,11 +8,12 @@ the journal, so it can be cut at any point.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from lab import searching
-from lab.campaign import Lab
+from lab.campaign import Lab, measured_noise
 from lab.errors import LabError
 from lab.handing import handover
 from lab.knobs import Knob, Value, constants, written
@@ -108,11 +109,18 @@ def _last_part(lab: Lab, sweep: Sweep, cut: str) -> bool:
 
 
 def best_trials(state: State, sweep: Sweep, goal: str) -> list[Experiment]:
-    """Trials that were better than the incumbent, the best first."""
+    """Trials that may be better than the incumbent, the best first.
+
+    A sweep's seed is its own, so its trials are set beside numbers of other seeds: what is worse by less than
+    the noise of that comparison may be better, and whether it is, is for the judgement on shared seeds.
+    """
     sign = -1 if goal == "max" else 1
-    level = state.incumbent.metric if state.incumbent else None
+    incumbent = state.incumbent
+    level = incumbent.metric if incumbent else None
+    known = len(incumbent.good_runs) if incumbent else 0
+    margin = (measured_noise(state).sigma or 0.0) * math.sqrt(1 + 1 / max(1, known))
     rows = [e for e in trials(state, sweep) if e.metric is not None]
-    better = [e for e in rows if level is None or sign * (e.metric or 0.0) < sign * level]
+    better = [e for e in rows if level is None or sign * ((e.metric or 0.0) - level) < margin]
     return sorted(better, key=lambda e: (sign * (e.metric or 0.0), e.number))
 
 
@@ -121,7 +129,7 @@ def _reason(state: State, kept: Experiment | None, tried: list[Experiment], best
         return f"{kept.id} ({shown(kept.knobs)}) was kept: {kept.reason}"
     if tried:
         return f"none of the {len(tried)} best trials held up: {', '.join(e.id for e in tried)}"
-    return "no trial was better than the incumbent" if not best else "the best trials were not judged"
+    return "the best trials were not judged" if best else "no trial was near the incumbent or better"
 
 
 def _has_knobs(lab: Lab, sweep: Sweep) -> bool:

@@ -206,7 +206,7 @@ def next_(obj: Context, count: int) -> None:
     told += taken.told
     lines += [f"note: {line}" for line in told]
     step = next_step(lab)
-    if queue:
+    if queue and "--idea" not in step:
         step = step.replace('try "HYPOTHESIS"', f'try "HYPOTHESIS" --idea {queue[0].id}')
     lines.append(f"next: {step}")
     shown, fresh = [_idea(idea) for idea in queue[:count]], [idea.id for idea in taken.fresh]

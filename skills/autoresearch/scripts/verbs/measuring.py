@@ -10,7 +10,7 @@ import click
 from lab import errors, lineup, loop, propose, settle
 from lab.campaign import Lab
 from lab.errors import LabError
-from lab.grammars import GOALS
+from lab.grammars import GOALS, MOST_SLOTS
 from lab.model import BASELINE
 from lab.settings import FILE_NAME, TAG
 from lab.values import seconds_of
@@ -26,15 +26,18 @@ from verbs.shared import TRY_WAIT_SECONDS, WAIT_SECONDS, Context, agent, answer,
 @click.option("--protect", multiple=True, help="File or glob no run may change (repeatable).")
 @click.option("--share", multiple=True, help="Git-ignored path that runs see by link (repeatable).")
 @click.option("--budget", help="The program's own budget for one run: 300, 90s, 5m.")
-@click.option("--experiments", type=click.IntRange(1), help="End of the campaign: number of experiments.")
+@click.option("--experiments", type=click.IntRange(1),
+              help="End of the campaign: number of experiments, those of sweeps among them.")  # fmt: skip
 @click.option("--hours", type=click.FloatRange(0, min_open=True), help="End of the campaign: hours from now.")
+@click.option("--slots", type=click.IntRange(1, MOST_SLOTS),
+              help="How many runs go at once; one on each GPU when not said.")  # fmt: skip
 @click.option("--mode", type=click.Choice(["autonomous", "collaborative"]),
               help="Who runs: this machine, or a person who gets requests.")  # fmt: skip
 @click.option("--leave-out", is_flag=True, help="Uncommitted changes elsewhere are the user's and stay.")
 def init(
     obj: Context, tag: str, command: str | None, metric: str | None, goal: str | None, edit: tuple[str, ...],
     protect: tuple[str, ...], share: tuple[str, ...], budget: str | None, experiments: int | None,
-    hours: float | None, mode: str | None, leave_out: bool,
+    hours: float | None, slots: int | None, mode: str | None, leave_out: bool,
 ) -> None:  # fmt: skip
     """Begin a campaign: write autoresearch.yaml, make the branch autoresearch/TAG
 
@@ -53,7 +56,7 @@ def init(
     if budget and not seconds:
         raise LabError(f"--budget is {budget!r}", "write seconds, or 90s, 5m, 1h30m", errors.USAGE)
     wanted = GOALS[goal] if goal else None
-    wishes = Wishes(command, metric, wanted, edit, protect, share, seconds, experiments, hours, mode)
+    wishes = Wishes(command, metric, wanted, edit, protect, share, seconds, experiments, hours, mode, slots)
     lab = Lab(Path(os.path.realpath(obj.folder)))
     with agent(lab, "init"):
         told = setup.begin(lab, tag, wishes, leave_out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lab import errors, searching, swept
+from lab import errors, lineup, searching, swept
 from lab import sweeps as turning
 from lab.campaign import Lab
 from lab.errors import LabError
@@ -37,7 +37,8 @@ def sweep(
     A KNOB is a constant at the top of an edited file with its range beside it: `LR = 0.01  # range 1e-4..1e-1
     log`, `DEPTH = 2  # one of 2, 4, 8`, or in the yaml: sweep: {knobs: {LR: 1e-4..1e-1 log}}. Without KNOBS
     all of them. Each trial is an experiment that runs once and is never kept; the best 3 are then judged like
-    any `try`, until one is kept. Called again it goes on waiting. Exits 124 when the wait ended first.
+    any `try`, until one is kept. All of these count in the campaign's number of experiments. Called again it
+    goes on waiting. Exits 124 when the wait ended first.
 
     \b
     sweep --list
@@ -95,6 +96,8 @@ def answer_sweep(obj: Context, lab: Lab, identity: str, seconds: float) -> None:
             f"{identity} waits, the campaign is stopped: {state.stopped}", "mend that, then `resume`"
         )
     lines = swept.lines(state, made, goal)
+    if lab.width > 1:  # its own trials have just been told
+        lines += lineup.meanwhile_lines(lab, [e for e in lineup.meanwhile(lab) if e.sweep != identity])
     lines += [*(f"note: {notice}" for notice in lab.notices), f"next: {next_step(lab)}"]
     obj.say(lines, {**swept.as_json(state, made, goal), "notices": lab.notices, "next": next_step(lab)})
     if not made["ended"] and seconds > 0:

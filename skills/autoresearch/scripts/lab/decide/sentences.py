@@ -56,7 +56,8 @@ def shortfall(e: Evidence) -> str:
         return "luck accounts for the difference"
     if e.price > 0 and e.gain < e.price:
         return f"what is to be believed is under the {short(e.price)} that {_cost(e)} asks"
-    return f"not sure enough: {e.bar(e.mode.last):.2f} is needed"
+    left = "" if e.last else ", and a run on a new idea is worth more than a repeat"
+    return f"not sure enough: {e.bar(e.mode.last):.2f} is needed{left}"
 
 
 def _plain_shortfall(e: Evidence) -> str:

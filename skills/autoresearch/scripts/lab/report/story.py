@@ -114,7 +114,7 @@ class Story:
         if v.gain is None:
             return "the start" if row.id == BASELINE else UNKNOWN
         proof = self.m.proofs.get(row.id)
-        parts = [f"{proof.verdict} on fresh seeds" if proof else v.word]
+        parts = [v.word, f"with all before it {proof.verdict} on fresh seeds"] if proof else [v.word]
         if v.low is not None and v.high is not None and v.low != v.high:
             parts.append(f"{f.change(v.low)} to {f.change(v.high)}")
         if v.measured is not None:

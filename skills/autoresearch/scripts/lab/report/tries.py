@@ -124,10 +124,13 @@ def dropped(m: Material) -> str:
     """Where the discards went, in a sentence."""
     if not m.discards:
         return "Nothing was discarded."
-    rest = len(m.discards) - len(m.near)
+    trials = sum(row.e.trial for row in m.discards)
+    better = sum((row.e.gain or 0.0) > 0 for row in m.discards if not row.e.trial)
+    rest = len(m.discards) - trials - better
+    swept = f"{plural(trials, 'trial')} of a sweep, " if trials else ""
     return (
-        f"{plural(len(m.discards), 'discard')}: {rest} not better than the best at that time, "
-        f"{len(m.near)} better but within the noise or not worth the added code."
+        f"{plural(len(m.discards), 'discard')}: {swept}{rest} not better than the best at that time, "
+        f"{better} better but within the noise or not worth the added code."
     )
 
 
