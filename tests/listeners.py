@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import json
+import os
+import signal
 import socket
 import socketserver
 import threading
@@ -12,7 +15,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
+
+from lab.notify.keeping import alive
 
 PATIENCE_SECONDS = 300.0  # for what another process does on a busy machine
 
@@ -135,6 +141,15 @@ class Mail:
     @property
     def port(self) -> int:
         return int(self._server.server_address[1])
+
+
+def ended(folder: Path) -> bool:
+    """Kill the messenger of a campaign; whether none is left: another may have waited for its place."""
+    pid = alive(folder)
+    if pid > 1:
+        with contextlib.suppress(ProcessLookupError):  # it has just left
+            os.kill(pid, signal.SIGKILL)
+    return not pid
 
 
 def until(true: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:

@@ -12,12 +12,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from listeners import Mail, Web, deaf, until
+from listeners import Mail, Web, deaf, ended, until
 from world import ENTRY, Project, a_project
 
 from lab.campaign import Lab
@@ -51,11 +51,7 @@ def world(template: Path, tmp_path: Path) -> Iterator[Project]:
     for role in ("AUTHOR", "COMMITTER"):
         project.env |= {f"GIT_{role}_NAME": "a user", f"GIT_{role}_EMAIL": "user@localhost"}
     yield project
-    pid = alive(project.root / ".autoresearch/notify")
-    if pid > 1:
-        with suppress(ProcessLookupError):  # it has just left
-            os.kill(pid, signal.SIGKILL)
-        until(lambda: not alive(project.root / ".autoresearch/notify"), "the messenger is gone")
+    until(lambda: ended(project.root / ".autoresearch/notify"), "the messenger is gone")
 
 
 def tell(world: Project, *places: str) -> None:
@@ -282,8 +278,7 @@ def test_the_messenger_starts_again_with_the_next_verb_after_a_kill(world: Proje
         world.ok("status")
         until(lambda: alive(world.root / ".autoresearch/notify") > 1, "it lives")  # and has said who it is
         pid = alive(world.root / ".autoresearch/notify")
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: rested(world), "it is dead")
+        until(lambda: ended(world.root / ".autoresearch/notify"), "it is dead")
         crash(world)
         until(lambda: web.got, "the crashes are told")
         assert alive(world.root / ".autoresearch/notify") not in (0, pid)

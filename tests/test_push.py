@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from listeners import deaf, until
+from listeners import deaf, ended, until
 from world import Project, a_project
 
 from lab.campaign import Lab
@@ -40,11 +38,7 @@ def world(template: Path, tmp_path: Path) -> Iterator[Project]:
     for role in ("AUTHOR", "COMMITTER"):
         project.env |= {f"GIT_{role}_NAME": "a user", f"GIT_{role}_EMAIL": "user@localhost"}
     yield project
-    pid = alive(project.root / ".autoresearch/notify")
-    if pid > 1:
-        with contextlib.suppress(ProcessLookupError):  # it has just left
-            os.kill(pid, signal.SIGKILL)
-        until(lambda: not alive(project.root / ".autoresearch/notify"), "the messenger is gone")
+    until(lambda: ended(project.root / ".autoresearch/notify"), "the messenger is gone")
 
 
 def a_remote(world: Project, name: str = "origin") -> Path:
